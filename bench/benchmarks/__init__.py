@@ -1,0 +1,1 @@
+"""One module a benchmark: ``measure(field, arena, runs) -> Result``."""

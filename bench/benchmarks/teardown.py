@@ -1,0 +1,151 @@
+"""How a sandbox dies: by SIGTERM or SIGKILL of its launcher, or because its command ended.
+
+Inside runs a shell that has left two children in the background. "Gone" is when no process that
+came with the launcher is alive, wherever it was reparented to.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import attrs
+
+from bench import processes
+from bench.arena import Arena
+from bench.field import Entrant, Field, is_ours
+from bench.measure import Series
+from bench.report import Budget, Column, Result, Row, Value
+from bench.rivals.nemoclaw import NEMOCLAW_SCRIPT
+
+RUNS = 5
+_PATIENCE = 2.0
+"""Seconds after which what still lives is an orphan."""
+_START = 30.0
+"""Seconds that a launcher may take until the command runs inside."""
+_LIMIT = 50.0
+_MARK = b"86399"
+
+_STAYS = "sleep 86399 & sleep 86399 & sleep 86399"
+_ENDS = "sleep 86399 & sleep 86399 & sleep 0.4"
+
+_CASES = ("SIGTERM", "SIGKILL", "command ends")
+
+_COLUMNS = tuple(
+    column
+    for case in _CASES
+    for column in (
+        Column(key=case, title=f"{case}: gone, ms", digits=1),
+        Column(key=f"{case} left", title="left behind"),
+    )
+)
+
+
+@attrs.frozen(slots=True)
+class _Death:
+    """One death."""
+
+    wall: float
+    """Milliseconds until nothing lived, or until we lost patience."""
+    left: int
+    """Processes that were alive then."""
+    mounts: int
+    """Mounts that were there then and not before."""
+
+
+class DidNotStart(Exception):
+    """The command inside did not come up."""
+
+
+def measure(field: Field, arena: Arena, runs: int) -> Result:
+    """Each rival dies ``runs`` times of each cause."""
+    entrants = [entrant for entrant in field.entrants if entrant.name != "bare"]
+    for entrant in field.entrants:
+        if is_ours(entrant.name):
+            entrants.append(Entrant(rival=NEMOCLAW_SCRIPT, version=entrant.version))
+    rows = [_row(entrant, arena, runs) for entrant in entrants]
+    return Result(
+        name="teardown",
+        title="nothing is left behind",
+        columns=_COLUMNS,
+        rows=(*rows, *field.missing(lambda rival: rival.name != "bare")),
+        budgets=[
+            Budget(what=f"{row.name}, {case}: {what}", limit=limit, measured=max(row.samples[key]))
+            for row in rows
+            if is_ours(row.name) and not row.absent
+            for case in _CASES
+            for what, key, limit in (
+                ("ms until gone, worst", case, _LIMIT),
+                ("processes or mounts left behind", f"{case} left", 0.0),
+            )
+        ],
+        notes=(
+            f"Left behind: alive {_PATIENCE:.0f} s later. Times are medians, budgets hold for the"
+            " worst.",
+            "`command ends` counts from the end of the command inside: a launcher that waits for"
+            " background children is shown with what still runs.",
+        ),
+    )
+
+
+def _row(entrant: Entrant, arena: Arena, runs: int) -> Row:
+    values: dict[str, Value] = {}
+    samples: dict[str, list[float]] = {}
+    for case in _CASES:
+        deaths: list[_Death] = []
+        for _ in range(runs):
+            try:
+                deaths.append(_die(entrant, arena, case))
+            except DidNotStart as failure:
+                return Row(name=entrant.name, version=entrant.version, absent=str(failure))
+            finally:
+                processes.kill_all(processes.descendants(os.getpid()))
+                processes.gone(set(), 10.0)
+        samples[case] = [death.wall for death in deaths]
+        samples[f"{case} left"] = [float(death.left + death.mounts) for death in deaths]
+        worst = max(death.left + death.mounts for death in deaths)
+        values[case] = Series(tuple(samples[case])).median if worst == 0 else "never"
+        values[f"{case} left"] = worst
+    return Row(name=entrant.name, version=entrant.version, values=values, samples=samples)
+
+
+def _die(entrant: Entrant, arena: Arena, case: str) -> _Death:
+    script = _ENDS if case == "command ends" else _STAYS
+    command = entrant.rival.command(arena, ["/bin/sh", "-c", script])
+    mounts = processes.mounts()
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+    launcher = os.posix_spawnp(
+        command.argv[0], command.argv, command.environment, file_actions=null
+    )
+    sleepers = 2 if case == "command ends" else 3
+    shell = _wait_until_up(sleepers)
+    if case == "command ends":
+        _wait_for_end(shell)
+    start = time.perf_counter()
+    if case != "command ends":
+        os.kill(launcher, signal.Signals[case])
+    left = processes.gone(set(), _PATIENCE)
+    wall = (time.perf_counter() - start) * 1e3
+    return _Death(wall=wall, left=len(left), mounts=max(0, processes.mounts() - mounts))
+
+
+def _wait_until_up(sleepers: int) -> int:
+    """Wait until the background children run, and return the pid of the shell that left them."""
+    end = time.monotonic() + _START
+    while time.monotonic() < end:
+        living = processes.descendants(os.getpid())
+        found = [pid for pid in living if processes.command_line(pid) == (b"sleep", _MARK)]
+        if len(found) >= sleepers:
+            return processes.parent(found[0])
+        if not living:
+            break
+        time.sleep(0.005)
+    processes.reap()
+    raise DidNotStart("the command inside did not start")
+
+
+def _wait_for_end(shell: int) -> None:
+    """Wait until the shell has ended (it waits for `sleep 0.4` only)."""
+    while shell in processes.descendants(os.getpid()):
+        time.sleep(0.0005)

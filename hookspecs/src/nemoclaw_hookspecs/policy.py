@@ -1,0 +1,199 @@
+"""The policy, as plugins see it: validated, merged, with every path resolved.
+
+The core reads TOML, applies ``extends``, fills variables in, resolves each path once, and hands
+these frozen values to the hooks. A plugin never parses policy and never looks at the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+Access = Literal["read", "write", "deny"]
+PathKind = Literal["directory", "file", "device", "socket", "missing"]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Origin:
+    """Where a value was written: what errors, dry runs and events point at."""
+
+    file: str
+    line: int
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.key}" if self.line else f"{self.file} {self.key}"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PathRule:
+    """One resolved path and what the agent may do below it.
+
+    The most specific ``read`` or ``write`` rule decides for a path (so ``read`` inside ``write``
+    is a read-only island); a ``deny`` rule at or above it always wins.
+    """
+
+    path: str
+    """Absolute, normal, without symbolic links."""
+    access: Access
+    kind: PathKind
+    """What was there when the policy was resolved. ``missing`` only with ``deny``."""
+    uid: int
+    """Owner on the host; -1 when missing."""
+    gid: int
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Link:
+    """A symbolic link that the policy names, or passes through, and its target text."""
+
+    path: str
+    target: str
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class FilesystemPolicy:
+    """What the agent may read and write. Locked at spawn."""
+
+    rules: tuple[PathRule, ...] = ()
+    links: tuple[Link, ...] = ()
+    tmp: Literal["private", "shared", "none"] = "private"
+    workdir: str
+    home: str
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+    """Scalar keys of the table that were written down, by name."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ProcessPolicy:
+    """Identity, limits and environment of the agent. Locked at spawn."""
+
+    uid: int
+    gid: int
+    switch_user: bool
+    """True when the agent runs under another id than the caller (the caller is root)."""
+    max_processes: int
+    max_memory: int
+    """Bytes. 0 = no limit."""
+    max_open_files: int
+    timeout: float
+    """Seconds. 0 = none."""
+    environment_pass: tuple[str, ...] = ()
+    environment_set: Mapping[str, str] = attrs.field(factory=dict)
+    gpu: bool = False
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SyscallPolicy:
+    """Which system calls the agent may make. Locked at spawn."""
+
+    profile: str = "agent"
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    action: Literal["errno", "kill", "log"] = "errno"
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class BinaryRule:
+    """An executable that may use a network rule: path glob, optionally pinned by digest."""
+
+    path: str
+    sha256: str | None = None
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class HttpRule:
+    """Methods and a path glob of requests that a network rule allows or denies."""
+
+    methods: tuple[str, ...]
+    path: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NetworkRule:
+    """One ``[[network.allow]]`` entry."""
+
+    host: str
+    name: str = ""
+    ports: tuple[int, ...] = (443,)
+    binaries: tuple[BinaryRule, ...] = ()
+    http: tuple[HttpRule, ...] = ()
+    deny_http: tuple[HttpRule, ...] = ()
+    tls: Literal["auto", "terminate", "passthrough"] = "auto"
+    addresses: tuple[str, ...] = ()
+    credential: str | None = None
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NetworkPolicy:
+    """Where the agent may connect. Can change while the agent runs."""
+
+    mode: Literal["proxy", "none"] = "none"
+    unknown: Literal["deny", "ask"] = "deny"
+    allow: tuple[NetworkRule, ...] = ()
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class InferenceRule:
+    """One ``[[inference.rules]]`` entry; the first that matches decides."""
+
+    labels: tuple[str, ...]
+    route: str
+    min_confidence: float = 0.5
+    redact: bool | Literal["irreversible"] = False
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class BackendPolicy:
+    """One ``[inference.backends.NAME]`` table. ``options`` belong to the backend's plugin."""
+
+    name: str
+    type: str
+    options: Mapping[str, object] = attrs.field(factory=dict)
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class InferencePolicy:
+    """Where prompts may go. Can change while the agent runs."""
+
+    default: str = "deny"
+    sensitive: str = "deny"
+    hosts: tuple[str, ...] = ()
+    rules: tuple[InferenceRule, ...] = ()
+    backends: Mapping[str, BackendPolicy] = attrs.field(factory=dict)
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginPolicy:
+    """The ``[plugins]`` table: what is loaded, what must hold, and each plugin's own table."""
+
+    enable: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    options: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Policy:
+    """One named policy, ready for the hooks."""
+
+    name: str
+    file: str
+    compatibility: Literal["strict", "best-effort"] = "strict"
+    filesystem: FilesystemPolicy
+    process: ProcessPolicy
+    syscalls: SyscallPolicy
+    network: NetworkPolicy
+    inference: InferencePolicy
+    plugins: PluginPolicy

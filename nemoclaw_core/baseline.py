@@ -1,0 +1,154 @@
+"""What the core adds to every plan: identity, resource limits, and what no plugin may leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+from nemoclaw_hookspecs.host import Host
+from nemoclaw_hookspecs.policy import Policy
+from nemoclaw_hookspecs.seal import (
+    DropCapabilities,
+    Gap,
+    Hostname,
+    JoinCgroup,
+    NoNewPrivileges,
+    Operation,
+    Rlimit,
+    SessionKeyring,
+    SetUser,
+    Unshare,
+)
+
+CORE = "core"
+"""The name under which the core's own steps stand in a plan. No plugin can have it."""
+
+LOCKED_MEMORY = 8 << 20
+"""Bytes that the agent may lock: what Linux gives an ordinary user (since 5.16)."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Baseline:
+    """The core's own contribution.
+
+    :param gaps: limits that nothing on this host can hold. A ``strict`` policy stops on them.
+    :param weaknesses: limits that hold, but not as tightly as the policy reads. They are shown
+        and do not stop anything, or few laptops could run an agent at all.
+    """
+
+    operations: tuple[Operation, ...]
+    gaps: tuple[Gap, ...] = ()
+    weaknesses: tuple[Gap, ...] = ()
+
+
+def baseline(policy: Policy, host: Host, namespaces: frozenset[str]) -> Baseline:
+    """The core's own operations for a policy on a host.
+
+    :param namespaces: the kinds that the plugins ask for; the host name can only be set in a UTS
+        namespace, and whoever is not root reaches any of them through a user namespace.
+    """
+    groups = _cgroups(policy, host)
+    in_groups = {name for group in groups for name, _ in group.settings}
+    pids_hold = "pids.max" in in_groups
+    memory_holds = bool(in_groups & {"memory.max", "memory.limit_in_bytes"})
+    gaps = (
+        ()
+        if pids_hold or not host.is_root
+        else (
+            Gap(
+                what="process limit",
+                consequence="the agent can start any number of processes: RLIMIT_NPROC counts "
+                "all processes of an id, and the id of agents started by root is shared",
+                remedy="give nemoclaw a writable `pids` control group, or start it as an "
+                "ordinary user",
+                origin=_origin(policy, "max_processes"),
+            ),
+        )
+    )
+    weaknesses = (
+        ()
+        if memory_holds or not policy.process.max_memory
+        else (
+            Gap(
+                what="memory limit of the whole sandbox",
+                consequence="max_memory holds for the private data of each process "
+                "(RLIMIT_DATA), not for their sum",
+                remedy="give nemoclaw a writable `memory` control group (systemd: Delegate=memory)",
+                origin=_origin(policy, "max_memory"),
+            ),
+        )
+    )
+    operations = (
+        *_namespaces(host, namespaces),
+        *_limits(policy, host, memory_holds=memory_holds),
+        *groups,
+        *_identity(policy, namespaces),
+    )
+    return Baseline(operations=operations, gaps=gaps, weaknesses=weaknesses)
+
+
+def _origin(policy: Policy, key: str) -> str:
+    return str(policy.process.origins.get(key) or f"process.{key} (default)")
+
+
+def _namespaces(host: Host, namespaces: frozenset[str]) -> Iterator[Operation]:
+    if namespaces and not host.is_root:
+        yield Unshare(namespaces=("user",), origin=CORE)
+
+
+def _limits(policy: Policy, host: Host, *, memory_holds: bool) -> Iterator[Operation]:
+    process = policy.process
+    yield Rlimit(
+        resource="nofile",
+        value=process.max_open_files,
+        origin=_origin(policy, "max_open_files"),
+    )
+    # The kernel does not count processes of uid 0 against this limit (setrlimit(2)), and the id
+    # that root's agents switch to is the same for all of them.
+    if not host.is_root:
+        yield Rlimit(
+            resource="nproc",
+            value=process.max_processes,
+            origin=_origin(policy, "max_processes"),
+        )
+    if process.max_memory and not memory_holds:
+        # Never RLIMIT_AS: V8 and the Go runtime reserve address space they do not use.
+        yield Rlimit(
+            resource="data",
+            value=process.max_memory,
+            origin=f"{_origin(policy, 'max_memory')} (no memory cgroup: for each process)",
+        )
+    yield Rlimit(resource="core", value=0, origin=CORE)
+    yield Rlimit(resource="memlock", value=LOCKED_MEMORY, origin=CORE)
+
+
+def _cgroups(policy: Policy, host: Host) -> tuple[JoinCgroup, ...]:
+    """One group for each hierarchy: with cgroup v2 both controllers live in the same."""
+    memory_file = "memory.max" if host.cgroup == "v2" else "memory.limit_in_bytes"
+    asked = {
+        "pids": ("max_processes", "pids.max", policy.process.max_processes),
+        "memory": ("max_memory", memory_file, policy.process.max_memory),
+    }
+    parents = dict(host.cgroup_paths) if host.cgroup != "none" else {}
+    settings: dict[str, list[tuple[str, str]]] = {}
+    origins: dict[str, list[str]] = {}
+    for controller, (key, file, value) in asked.items():
+        if controller in parents and (value or controller == "pids"):
+            settings.setdefault(parents[controller], []).append((file, str(value)))
+            origins.setdefault(parents[controller], []).append(_origin(policy, key))
+    return tuple(
+        JoinCgroup(parent=parent, settings=tuple(files), origin=", ".join(origins[parent]))
+        for parent, files in settings.items()
+    )
+
+
+def _identity(policy: Policy, namespaces: frozenset[str]) -> Iterator[Operation]:
+    if "uts" in namespaces:
+        yield Hostname(origin=CORE)
+    yield SessionKeyring(origin=CORE)
+    if policy.process.switch_user:
+        yield SetUser(
+            uid=policy.process.uid, gid=policy.process.gid, origin=_origin(policy, "user")
+        )
+    yield DropCapabilities(origin=CORE)
+    yield NoNewPrivileges(origin=CORE)

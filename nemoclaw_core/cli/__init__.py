@@ -1,0 +1,69 @@
+"""The command line: one module a command, imported only when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from nemoclaw_hookspecs.errors import NemoclawError
+
+COMMANDS: dict[str, str] = {
+    "run": "run a command behind the walls",
+    "ps": "list running sandboxes",
+    "logs": "show a sandbox's events",
+    "stop": "end a sandbox",
+    "exec": "run another command inside a sandbox",
+    "policy": "check, explain, compare policies",
+    "schema": "print the JSON Schema of the policy file",
+    "plugins": "list plugins",
+    "doctor": "say what this host can enforce",
+    "demo": "watch a scripted agent try to get out",
+    "version": "print the version",
+}
+
+
+def usage() -> str:
+    """The text of ``nemoclaw --help``."""
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return "\n".join(
+        (
+            "usage: nemoclaw COMMAND [ARGUMENT ...]",
+            "",
+            *lines,
+            "",
+            "nemoclaw COMMAND --help says more.",
+        )
+    )
+
+
+def report(error: NemoclawError) -> None:
+    """Print an error for a person, on standard error."""
+    sys.stderr.write(f"nemoclaw: {error}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status (see docs/exit-codes.md)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name = "version" if arguments[0] in ("-V", "--version") else arguments[0]
+    if name not in COMMANDS:
+        sys.stderr.write(f"nemoclaw: there is no command {name!r}\n{usage()}\n")
+        return 2
+    try:
+        command = import_module(f".{name}", __name__)
+        status: int = command.main(arguments[1:])
+        sys.stdout.flush()
+        return status
+    except NemoclawError as error:
+        report(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`nemoclaw logs | head`): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        return 130

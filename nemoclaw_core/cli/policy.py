@@ -1,0 +1,90 @@
+"""``nemoclaw policy check | explain | diff``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the policy commands.
+
+    Exit status: 0; 3 when a policy is not valid; ``diff`` gives 1 when the policies differ.
+    """
+    options = _parser().parse_args(argv)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nemoclaw policy", description="Check, explain and compare policies."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    selector = "NAME, FILE or FILE:NAME; a file has a slash or ends in .toml"
+    workdir = "the work directory that {workdir} stands for"
+
+    check = commands.add_parser("check", help="report everything that is wrong in a policy file")
+    check.add_argument("file", metavar="FILE")
+    check.add_argument(
+        "--workdir", metavar="DIR", help=f"also look every path up on this host; {workdir}"
+    )
+    check.set_defaults(run=_check)
+
+    explain = commands.add_parser("explain", help="print the policy in force, value by value")
+    explain.add_argument(
+        "selector", nargs="?", metavar="POLICY", help=f"{selector}; default: the default policy"
+    )
+    explain.set_defaults(run=_explain)
+
+    diff = commands.add_parser("diff", help="print what policy B permits more or less than A")
+    diff.add_argument("first", metavar="A", help=selector)
+    diff.add_argument("second", metavar="B")
+    diff.set_defaults(run=_diff)
+
+    for command in (explain, diff):
+        command.add_argument("--workdir", metavar="DIR", help=f"{workdir}; default: this one")
+        command.add_argument("--json", action="store_true", help="one JSON document")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    from nemoclaw_core.policy.context import Context
+    from nemoclaw_core.policy.locate import Located, read_file
+    from nemoclaw_core.policy.resolve import resolve
+    from nemoclaw_core.policy.walk import Observer
+
+    context = Context.here(options.workdir)
+    source, shipped = read_file(options.file, context)
+    names = list(source.document.policy)
+    if options.workdir is not None:
+        for name in names:
+            resolve(Located(source=source, name=name, shipped=shipped), context, Observer())
+    print(f"{options.file}: OK ({', '.join(names) or 'no policy in it'})")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from nemoclaw_core.policy import Context, explain, load
+
+    context = Context.here(options.workdir)
+    policy = load(options.selector, context=context)
+    if options.json:
+        print(json.dumps(explain.as_data(policy), indent=2))
+    else:
+        print(explain.as_text(policy, context.cwd))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from nemoclaw_core.policy import Context, diff, load
+
+    context = Context.here(options.workdir)
+    first = load(options.first, context=context)
+    second = load(options.second, context=context)
+    found = diff.compare(first, second)
+    if options.json:
+        print(json.dumps(diff.as_data(first, second, found), indent=2))
+    elif found:
+        print(diff.as_text(first, second, found))
+    return 1 if found else 0

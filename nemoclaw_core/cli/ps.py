@@ -1,0 +1,64 @@
+"""``nemoclaw ps``: the sandboxes that are running."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+from nemoclaw_hookspecs.errors import UsageError
+
+from ..state import runtime_dir
+from ..supervisor import control
+
+
+def running() -> list[dict[str, Any]]:
+    """What each running sandbox of this user says about itself, oldest first."""
+    found = []
+    try:
+        files = os.listdir(runtime_dir())
+    except FileNotFoundError:
+        return []
+    for file in files:
+        name, dot, suffix = file.rpartition(".")
+        if not dot or suffix != "sock":
+            continue
+        try:
+            sock = control.connect(name)
+        except UsageError:
+            continue  # Its supervisor was killed, or ends just now.
+        try:
+            sock.settimeout(5)
+            control.send_json(sock, {"request": "status"})
+            answer, _ = control.receive_json(sock)
+        except (OSError, EOFError):
+            continue
+        finally:
+            sock.close()
+        if "error" not in answer:
+            found.append(answer)
+    return sorted(found, key=lambda each: float(each["began"]))
+
+
+def main(argv: list[str]) -> int:
+    """Print one line, or one JSON object, a sandbox."""
+    parser = argparse.ArgumentParser("nemoclaw ps", description="List running sandboxes.")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    given = parser.parse_args(argv)
+    sandboxes = running()
+    if given.json:
+        for each in sandboxes:
+            print(json.dumps(each))
+        return 0
+    rows = [("NAME", "INIT", "AGE", "COMMAND", "POLICY")]
+    for each in sandboxes:
+        age = f"{max(0, time.time() - each['began']):.0f}s"
+        rows.append((each["name"], str(each["init"]), age, each["command"], each["policy"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    return 0

@@ -1,0 +1,207 @@
+"""``nemoclaw run``: start a command behind the walls.
+
+On the path of every start: see the import rule in ``nemoclaw_core/launcher/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nemoclaw_hookspecs.errors import NemoclawError, UsageError
+
+from .. import names
+from . import options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..supervisor.launcher import Launcher
+
+USAGE = """\
+usage: nemoclaw run [OPTION ...] -- COMMAND [ARGUMENT ...]
+
+Run COMMAND behind the walls that a policy describes, and end as it ends.
+
+  -p, --policy POLICY   FILE, FILE:NAME, or the NAME of a policy in ./policies.toml, in your own
+                        policies.toml, or among those that ship (default: "default")
+  -C, --workdir DIR     the folder that the policy calls {workdir} (default: the current one)
+  -n, --name NAME       call the sandbox NAME (default: a random name)
+  -e, --env NAME=VALUE  set a variable for the command; may be repeated
+  -t, --timeout TIME    end the command after TIME (30s, 5m, 1h) with status 124
+  -d, --detach          start in the background and print the sandbox's name
+      --dry-run         print what would be done, in order, and stop
+      --json            with --dry-run: as one JSON document
+      --no-cache        compile the plan anew
+"""
+_FLAGS = ("--detach", "--dry-run", "--json", "--no-cache", "--help")
+_VALUED = ("--policy", "--workdir", "--name", "--env", "--timeout")
+_SHORT = {
+    "-p": "--policy", "-C": "--workdir", "-n": "--name", "-e": "--env", "-t": "--timeout",
+    "-d": "--detach", "-h": "--help",
+}  # fmt: skip
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; returns its exit status."""
+    given = options.parse(argv, _FLAGS, _VALUED, _SHORT)
+    if "--help" in given.flags:
+        print(USAGE, end="")
+        return 0
+    if not given.rest:
+        raise UsageError("there is no command to run", remedy="nemoclaw run -- COMMAND")
+    if "" in given.rest[:1] or any("\0" in word for word in given.rest):
+        raise UsageError("the command is empty, or holds a NUL byte")
+    name = given.last("--name")
+    name = names.new_name() if name is None else names.check_name(name)
+    if "--dry-run" in given.flags:
+        from . import dry_run
+
+        return dry_run.show(given)
+    _check_stdio()
+    if "--detach" in given.flags:
+        from ..supervisor import detach
+
+        return detach.run(name, lambda started: _run(given, name, started))
+    return _run(given, name, None)
+
+
+def _run(given: options.Options, name: str, started: Callable[[], None] | None) -> int:
+    # The launcher is a copy of this process: made before anything heavy is imported.
+    from ..supervisor.launcher import Launcher
+
+    launcher = Launcher.fork()
+    try:
+        return _supervise(launcher, given, name, started)
+    finally:
+        launcher.close()
+
+
+def _supervise(
+    launcher: Launcher, given: options.Options, name: str, started: Callable[[], None] | None
+) -> int:
+    from .. import planning
+    from ..events.log import EventLog
+    from ..events.record import Context
+    from ..state import runtime_dir
+    from ..supervisor import foreground, terminal
+    from ..supervisor.control import Control, socket_path
+    from ..supervisor.session import Command, Session, environment_for
+
+    workdir = planning.choose_workdir(given.last("--workdir"))
+    planned = planning.load_plan(
+        given.last("--policy"), workdir, use_cache="--no-cache" not in given.flags
+    )
+    plan = planned.prepare()
+    launcher.prepare(plan, (runtime_dir(),))
+    _warn_of_gaps(plan)
+    timeout = given.last("--timeout")
+    seconds = plan["timeout"] if timeout is None else duration(timeout)
+    ttys = terminal.attached()
+    command = Command(
+        given.rest,
+        environment=environment_for(plan, name, os.environ, environment_options(given)),
+        workdir=_start_in(workdir),
+        umask=_umask(),
+        ttys=ttys,
+        size=terminal.size_of(ttys[0]) if ttys else (24, 80),
+        ignored_signals=foreground.ignored_signals(),
+    )
+    context = Context(name, policy=plan["policy"], policy_digest=planned.digest)
+    log = EventLog.open(name)
+    try:
+        session = Session(launcher, plan, context, log, remove=(socket_path(name),))
+        control = Control(session, plan, given.rest)
+        control.listen()
+        session.wait_ready()
+        front = foreground.Foreground(session, control, timeout=seconds, started=started)
+        status = front.run(command)
+        _tell_left_behind(session.left_behind)
+    finally:
+        log.close()
+        # Before this process ends, perhaps by the agent's signal: nothing may outlive it.
+        launcher.close()
+    planned.post_exit(status, front.reason)
+    if front.timed_out:
+        sys.stderr.write(f"nemoclaw: {name} was ended after {seconds:g} s\n")
+        return foreground.TIMEOUT_STATUS
+    if started is not None:
+        return os.waitstatus_to_exitcode(status)
+    return foreground.end_like(status)
+
+
+def _check_stdio() -> None:
+    """Refuse standard streams that would be a way out of the view.
+
+    :raises UsageError: one of them is a directory: openat(2) starts from it, whatever the root is.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            # Closed by the caller: the next file that is opened must not take its place.
+            if os.open(os.devnull, os.O_RDWR) != descriptor:
+                raise UsageError(f"descriptor {descriptor} is closed") from None
+            continue
+        if found.st_mode & 0o170000 == 0o040000:
+            raise UsageError(f"descriptor {descriptor} is a directory", remedy="redirect a file")
+
+
+def _start_in(workdir: str) -> str:
+    """The current directory if it lies in the work directory, else the work directory."""
+    cwd = os.getcwd()
+    return cwd if cwd == workdir or cwd.startswith(workdir.rstrip("/") + "/") else workdir
+
+
+def _umask() -> int:
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration such as ``90``, ``30s``, ``5m``.
+
+    :raises UsageError: it is none.
+    """
+    number = text.rstrip("smhd")
+    unit = text[len(number) :] or "s"
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise UsageError(f"{text!r} is not a duration", remedy="write 30s, 5m or 1h")
+    return seconds
+
+
+def environment_options(given: options.Options) -> dict[str, str]:
+    """The variables given by ``--env``.
+
+    :raises UsageError: one of them has no name or no value.
+    """
+    found = {}
+    for word in given.values.get("--env", []):
+        name, equals, value = word.partition("=")
+        if not name or not equals or "\0" in word:
+            raise UsageError("--env takes NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _warn_of_gaps(plan: dict[str, Any]) -> None:
+    if plan["compatibility"] == "strict":
+        return
+    for layer in plan["layers"]:
+        for gap in layer["gaps"]:
+            sys.stderr.write(
+                f"nemoclaw: not enforced ({layer['plugin']}): {gap['what']}: {gap['consequence']}\n"
+            )
+
+
+def _tell_left_behind(left: str) -> None:
+    if left:
+        raise NemoclawError("the launcher could not remove: " + ", ".join(left.split("\n")))

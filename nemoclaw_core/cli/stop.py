@@ -1,0 +1,34 @@
+"""``nemoclaw stop``: end a sandbox."""
+
+from __future__ import annotations
+
+import argparse
+
+from nemoclaw_hookspecs.errors import NemoclawError
+
+from ..names import check_name
+from ..supervisor import control
+from .run import duration
+
+
+def main(argv: list[str]) -> int:
+    """Ask a sandbox to end, and wait until it has."""
+    parser = argparse.ArgumentParser(
+        "nemoclaw stop",
+        description="Send the agent SIGTERM; after the grace time, end the whole sandbox.",
+    )
+    parser.add_argument("sandbox")
+    parser.add_argument("--grace", default="5s", metavar="TIME", help="default: 5s; 0 = at once")
+    given = parser.parse_args(argv)
+    sock = control.connect(check_name(given.sandbox))
+    try:
+        control.send_json(sock, {"request": "stop", "grace": duration(given.grace)})
+        answer, _ = control.receive_json(sock)
+    except (OSError, EOFError):
+        return 0  # It ended before it could answer, which is what was asked for.
+    finally:
+        sock.close()
+    if "error" in answer:
+        raise NemoclawError(str(answer["error"]))
+    control.wait_gone(given.sandbox)
+    return 0

@@ -1,0 +1,193 @@
+"""The one glob dialect: for paths, hosts, HTTP paths and tool names.
+
+=========  =====================================================================================
+``*``      any run of characters inside one segment, also none; alone, one whole segment
+``**``     a segment of its own: any number of segments. At the deep end of a pattern (the end of
+           a path, the beginning of a host) at least one, elsewhere also none
+other      itself. There are no escapes, no ``?``, no ``[...]``
+=========  =====================================================================================
+
+So ``/a/**`` is all that is in ``/a`` but not ``/a``; ``**/.env`` is ``.env`` and ``x/y/.env``;
+``*.example.com`` is one label more than ``example.com``, ``**.example.com`` one or more. A leading
+dot is a character like any other: a rule that hides ``*`` hides ``.env`` too.
+
+Standard library's built-ins only: a cached start checks its patterns again with this module.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+_ANY = None
+"""In a split pattern: one segment, whatever is in it."""
+
+
+def is_pattern(text: str) -> bool:
+    """True when ``text`` holds a wildcard; else it matches itself alone."""
+    return "*" in text
+
+
+def matches(pattern: str, path: str, separator: str = "/") -> bool:
+    """Tell whether ``pattern`` covers the whole of ``path``.
+
+    :param separator: what parts segments. With ``"."`` both are read as host names, whose deep
+        end is the left one; a name with an empty label matches nothing.
+    :raises ValueError: ``**`` stands inside a segment.
+    """
+    wanted = _split(pattern, separator)
+    found = path.split(separator)
+    if separator == ".":
+        if "" in found:
+            return False
+        found.reverse()
+    # The usual two pointers: on a mismatch, let the last `**` swallow one segment more.
+    at = seen = 0
+    star = -1
+    mark = 0
+    while seen < len(found):
+        if at < len(wanted) and wanted[at] == "**":
+            star, mark = at, seen
+            at += 1
+        elif at < len(wanted) and _segment(wanted[at], found[seen]):
+            at += 1
+            seen += 1
+        elif star >= 0:
+            mark += 1
+            at, seen = star + 1, mark
+        else:
+            return False
+    while at < len(wanted) and wanted[at] == "**":
+        at += 1
+    return at == len(wanted)
+
+
+def expand(pattern: str, unlistable: list[str] | None = None) -> list[str]:
+    """Existing paths that an absolute pattern matches, sorted.
+
+    A symbolic link can match, but is never entered. Directories that this user may not look into
+    are passed over and, when ``unlistable`` is given, appended to it: what they hold is unknown.
+
+    :raises ValueError: the pattern is not absolute, or ``**`` stands inside a segment.
+    :raises OSError: the file system failed (not: something is missing, or not permitted).
+    """
+    if not pattern.startswith("/"):
+        raise ValueError(f"not an absolute pattern: {pattern!r}")
+    segments = pattern.split("/")[1:]
+    for segment in segments:
+        _check(segment)
+    literal = 0
+    while literal < len(segments) and "*" not in segments[literal]:
+        literal += 1
+    base = "/" + "/".join(segments[:literal])
+    if literal == len(segments):
+        return [base] if os.path.lexists(base) else []
+    return sorted(_walk(base, segments[literal:], [] if unlistable is None else unlistable))
+
+
+def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
+    """Breadth is one scandir(3) a directory, whatever the pattern: positions are followed as a
+    set, the way a regular expression is run without backtracking."""
+    last = len(segments) - 1
+    found: set[str] = set()
+    pending = [(base, _close({0}, segments))]
+    while pending:
+        directory, positions = pending.pop()
+        if all("*" not in segments[at] for at in positions):
+            # Names alone: ask for them. A directory that may be searched needs no listing.
+            for at in positions:
+                path = f"{directory.rstrip('/')}/{segments[at]}"
+                try:
+                    mode = os.lstat(path).st_mode
+                except PermissionError:
+                    unlistable.append(directory)
+                    break
+                except OSError as error:
+                    _missing_or_raise(error)
+                    continue
+                if at == last:
+                    found.add(path)
+                elif stat.S_ISDIR(mode):
+                    pending.append((path, _close({at + 1}, segments)))
+            continue
+        try:
+            entries = os.scandir(directory)
+        except PermissionError:
+            unlistable.append(directory)
+            continue
+        except OSError as error:
+            _missing_or_raise(error)
+            continue
+        crossing = frozenset(at for at in positions if segments[at] == "**")
+        inside = last in crossing
+        plain = [(segments[at], at) for at in positions if segments[at] != "**"]
+        stay = _close(crossing, segments)
+        with entries:
+            for entry in entries:
+                name = entry.name
+                matched = inside
+                following = crossing
+                for segment, at in plain:
+                    if name == segment or ("*" in segment and _segment(segment, name)):
+                        if at == last:
+                            matched = True
+                        else:
+                            following = following | {at + 1}
+                if matched:
+                    found.add(entry.path)
+                if following and entry.is_dir(follow_symlinks=False):
+                    pending.append(
+                        (entry.path, stay if following is crossing else _close(following, segments))
+                    )
+    return found
+
+
+def _close(positions: set[int] | frozenset[int], segments: list[str]) -> frozenset[int]:
+    """Add what is reached when a ``**`` stands for no segment at all (never the last one)."""
+    reached = set(positions)
+    for at in sorted(positions):
+        while segments[at] == "**" and at + 1 < len(segments):
+            at += 1
+            reached.add(at)
+    return frozenset(reached)
+
+
+def _missing_or_raise(error: OSError) -> None:
+    # Gone since its directory was listed, or not a directory.
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _check(segment: str) -> None:
+    if "**" in segment and segment != "**":
+        raise ValueError(f"'**' must be a whole segment, not a part of {segment!r}")
+
+
+def _split(pattern: str, separator: str) -> list[str | None]:
+    segments = pattern.split(separator)
+    for segment in segments:
+        _check(segment)
+    if separator == ".":
+        segments.reverse()
+    if segments[-1] == "**":
+        return [*segments, _ANY]
+    return [*segments]
+
+
+def _segment(pattern: str | None, name: str) -> bool:
+    if pattern is _ANY:
+        return True
+    if "*" not in pattern:
+        return pattern == name
+    if not name:
+        return False
+    first, *middle, last = pattern.split("*")
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in middle:
+        place = name.find(part, at, end)
+        if place < 0:
+            return False
+        at = place + len(part)
+    return True

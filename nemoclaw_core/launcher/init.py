@@ -1,0 +1,333 @@
+"""Pid 1 of a sandbox: it seals itself, starts the agent, and waits.
+
+The init carries out the plan on itself, Landlock and seccomp included, and only then starts the
+agent, which inherits the seal. So the init has no more rights than the agent, and `nemoclaw exec`
+is a request to it: a second command is born behind the same walls. When it ends, the kernel ends
+every process of its PID namespace with it.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import errno
+import fcntl
+import os
+import select
+import struct
+
+from . import kernel, operations, wire
+from .mounts import VIEW_OPERATIONS, View
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TIOCSPTLCK, _TIOCGPTN, _TIOCSWINSZ = 0x40045431, 0x80045430, 0x5414
+# All but SIGKILL and SIGSTOP, which cannot be set, and 32 and 33, which the C library keeps.
+_SETTABLE_SIGNALS = tuple(n for n in range(1, 65) if n not in (9, 19, 32, 33))
+
+
+_DONE = ("unshare", "join_cgroup", "enter_view", *VIEW_OPERATIONS)
+
+
+class Failed(Exception):
+    """A step of the plan failed: its index (-1 before the first), errno, and what the text says."""
+
+    def __init__(self, index: int, error: OSError) -> None:
+        text = error.strerror or str(error)
+        super().__init__(f"{text}: {error.filename}" if error.filename else text)
+        self.index = index
+        self.number = error.errno or 0
+
+
+def run(
+    plan: dict[str, Any],
+    view: View | None,
+    caller: tuple[int, int],
+    channel: _socket.socket,
+    lifeline: int,
+    cgroups: list[str],
+) -> None:
+    """Live as the sandbox's init. Never returns: ends the process.
+
+    :param view: what the launcher has prepared of the file system; None without mounts.
+    :param caller: the launcher's uid and gid, which this process does not see before it has mapped
+        them into its user namespace.
+    :param channel: to the supervisor.
+    :param lifeline: read end of a pipe that only the launcher holds open: end of file means that
+        the launcher died before this process could ask for a parent-death signal.
+    :param cgroups: groups to join.
+    """
+    try:
+        idmaps = view.idmaps.values() if view is not None else ()
+        _keep_only(channel.fileno(), lifeline, *idmaps)
+        try:
+            _seal(plan["steps"], view, caller, cgroups)
+        except Failed as error:
+            wire.send_report(channel, wire.FAILED, error.index, error.number, str(error))
+            os._exit(1)
+        for descriptor in idmaps:
+            os.close(descriptor)
+        _die_with_launcher(lifeline)
+        _Init(plan, channel).serve()
+    except EOFError:
+        os._exit(1)  # The supervisor is gone; so is whom to tell.
+    except BaseException as error:
+        try:
+            wire.send_report(channel, wire.FAILED, -1, 0, f"init: {error!r}")
+        finally:
+            os._exit(1)
+    os._exit(0)
+
+
+def _keep_only(*descriptors: int) -> None:
+    """Close every descriptor but these and the standard three, which the launcher has emptied."""
+    first = 3
+    for descriptor in sorted(descriptors):
+        kernel.close_range(first, descriptor - 1)
+        first = descriptor + 1
+    kernel.close_range(first)
+
+
+def _seal(
+    steps: list[dict[str, Any]],
+    view: View | None,
+    caller: tuple[int, int],
+    cgroups: list[str],
+) -> None:
+    """Carry out the plan's operations in order; unshare was done by the clone(2)."""
+    nested = any("user" in step.get("namespaces", ()) for step in steps)
+    rulesets: dict[int, int] = {}
+    index = -1
+    try:
+        if nested:
+            operations.map_caller(*caller)
+        for path in cgroups:
+            operations.join_cgroup(path)
+        # After joining: the namespace's root is the group that the process is in at that moment,
+        # and one made earlier could not be left for a group outside of it.
+        operations.unshare_cgroup(steps)
+        if view is not None:
+            view.complete(steps, nested=nested)
+        for index, step in enumerate(steps):
+            name = step["op"]
+            if name in ("set_user", "drop_capabilities") and not rulesets:
+                rulesets = _prepare_rulesets(steps)
+            if name == "landlock_ruleset":
+                ruleset = rulesets.pop(index, -1)
+                if ruleset < 0:
+                    ruleset = operations.landlock_prepare(step)
+                kernel.landlock_restrict_self(ruleset, step["restrict_flags"])
+                os.close(ruleset)
+            elif name in operations.OPERATIONS:
+                operations.OPERATIONS[name](step)
+            elif name not in _DONE:
+                raise OSError(errno.ENOSYS, f"no one carries out {name}")
+    except OSError as error:
+        failed_at = view.failed_at if view is not None and view.failed_at >= 0 else index
+        raise Failed(failed_at, error) from None
+
+
+def _prepare_rulesets(steps: list[dict[str, Any]]) -> dict[int, int]:
+    return {
+        index: operations.landlock_prepare(step)
+        for index, step in enumerate(steps)
+        if step["op"] == "landlock_ruleset"
+    }
+
+
+def _die_with_launcher(lifeline: int) -> None:
+    """End when the launcher ends. After the identity steps: a change of ids clears the setting."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    if poll.poll(0):
+        os._exit(1)
+    os.close(lifeline)
+
+
+class _Init:
+    """The waiting part: starts commands on request, reaps every orphan, reports."""
+
+    def __init__(self, plan: dict[str, Any], channel: _socket.socket) -> None:
+        self.channel = channel
+        self.commands: dict[int, tuple[int, int]] = {}
+        """Number and terminal descriptor (-1 without one) of each command, by its pid."""
+        self.isolated = any("pid" in step.get("namespaces", ()) for step in plan["steps"])
+        if not self.isolated:
+            # Without a PID namespace orphans of the agent come here, and are ended by hand.
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+
+    def serve(self) -> None:
+        """Announce readiness, then handle requests until the agent (command 0) has ended."""
+        children = kernel.signal_descriptor(_signal.SIGCHLD)
+        wire.send_report(self.channel, wire.READY)
+        poll = select.poll()
+        poll.register(children, select.POLLIN)
+        poll.register(self.channel, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == children:
+                    os.read(children, 128 * 16)
+                    if self._reap():
+                        return
+                elif self._obey(*wire.receive_request(self.channel)):
+                    return
+
+    def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> bool:
+        """Handle one request; True when the agent could not be started, and all is over."""
+        kind, number, *rest = message
+        if kind == "run":
+            return not self._start(number, rest[0], descriptors) and number == 0
+        if kind == "signal":
+            self._signal(number, *rest)
+            return False
+        raise ValueError(f"unknown request {kind!r}")
+
+    def _terminal(self, number: int, size: list[int]) -> tuple[str, int]:
+        """A new pseudoterminal (pts(4)) of the sandbox's own devpts.
+
+        The supervisor gets the master. Returned are the slave's path and a descriptor of it, to be
+        held while the command runs: the master must not report a hang-up before it has ended.
+        """
+        master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+            (slave,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
+            fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
+            path = f"/dev/pts/{slave}"
+            held = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            wire.send_report(self.channel, wire.TERMINAL, number, descriptors=(master,))
+        finally:
+            os.close(master)
+        return path, held
+
+    def _signal(self, number: int, signal: int, group: bool) -> None:
+        for pid, (command, _) in self.commands.items():
+            if command == number:
+                # Not reaped yet, or it would not be in the table: the pid is still its own.
+                try:
+                    (os.killpg if group else os.kill)(pid, signal)
+                except ProcessLookupError:
+                    pass  # Its process group is empty.
+
+    def _start(self, number: int, request: dict[str, Any], stdio: list[int]) -> bool:
+        """Start a command; False, and a report, when it cannot be started.
+
+        Descriptors listed in ``ttys`` become the sandbox's own terminal; when a session leader
+        opens it first, it also becomes its controlling terminal.
+        """
+        argv, environment = request["argv"], request["environment"]
+        held = -1
+        try:
+            actions: list[tuple[Any, ...]] = []
+            if request["ttys"]:
+                terminal, held = self._terminal(number, request["size"])
+                for descriptor in request["ttys"]:
+                    actions.append((os.POSIX_SPAWN_OPEN, descriptor, terminal, os.O_RDWR, 0))
+            for descriptor in (0, 1, 2):
+                if descriptor not in request["ttys"]:
+                    actions.append((os.POSIX_SPAWN_DUP2, stdio[descriptor], descriptor))
+            os.chdir(request["workdir"])
+            os.umask(request["umask"])
+            default = [
+                signal for signal in _SETTABLE_SIGNALS if signal not in request["ignored_signals"]
+            ]
+            pid = os.posix_spawn(
+                _find(argv[0], environment.get("PATH", "")),
+                argv,
+                environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=default,
+            )
+        except OSError as error:
+            self._let_go(held)
+            text = error.filename or argv[0]
+            wire.send_report(self.channel, wire.NOT_STARTED, number, error.errno or 0, text)
+            return False
+        finally:
+            for descriptor in stdio:
+                os.close(descriptor)
+        self.commands[pid] = number, held
+        wire.send_report(self.channel, wire.STARTED, number, pid)
+        return True
+
+    def _let_go(self, held: int) -> None:
+        if held >= 0:
+            os.close(held)
+
+    def _reap(self) -> bool:
+        """Collect every ended child; True when the agent itself has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return False
+            command = self.commands.pop(pid, None)
+            if command is None:
+                continue  # An orphan that the agent left behind.
+            number, held = command
+            self._let_go(held)
+            wire.send_report(self.channel, wire.EXITED, number, status)
+            if number == 0:
+                if not self.isolated:
+                    end_descendants()
+                return True
+
+
+def _find(name: str, path: str) -> str:
+    """The executable that execvp(3) would take. An empty PATH entry means nothing here."""
+    if "/" in name:
+        return name
+    denied = None
+    for folder in path.split(":"):
+        candidate = f"{folder}/{name}"
+        if folder and os.access(candidate, os.F_OK) and not os.path.isdir(candidate):
+            if os.access(candidate, os.X_OK):
+                return candidate
+            denied = candidate
+    if denied:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), denied)
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def end_descendants() -> None:
+    """Kill every child, and every orphan that becomes one, until there is none left.
+
+    Only for a sandbox without a PID namespace. /proc/PID/task/PID/children needs
+    CONFIG_PROC_CHILDREN; where it is missing the remaining children are found by their parent.
+    """
+    me = os.getpid()
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid:
+            continue
+        for child in _children(me):
+            try:
+                os.kill(child, _signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        select.select((), (), (), 0.001)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                parent = int(file.read().rsplit(b")", 1)[1].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        if parent == pid:
+            found.append(int(name))
+    return found

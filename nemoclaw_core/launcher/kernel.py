@@ -1,0 +1,312 @@
+"""The system calls that the launcher needs and Python's ``os`` lacks (ctypes, stdlib only).
+
+Every function raises :class:`OSError` with the call's name on failure. Numbers and structures
+follow the kernel's uapi headers; man-pages section 2 documents each call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+MACHINE = os.uname().machine
+if MACHINE == "x86_64":
+    _CLONE, _PIVOT_ROOT, _SECCOMP, _KEYCTL, _CAPSET, _CAPGET = 56, 155, 317, 250, 126, 125
+elif MACHINE == "aarch64":
+    _CLONE, _PIVOT_ROOT, _SECCOMP, _KEYCTL, _CAPSET, _CAPGET = 220, 41, 277, 219, 91, 90
+else:
+    raise OSError(errno.ENOSYS, f"nemoclaw knows no system call numbers for {MACHINE}")
+
+# Numbers that all architectures share (added since Linux 5.1).
+_PIDFD_OPEN, _CLOSE_RANGE, _OPENAT2 = 434, 436, 437
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+
+CLONE_FLAGS = {
+    "user": 0x10000000,
+    "mount": 0x00020000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+    "ipc": 0x08000000,
+    "uts": 0x04000000,
+    "cgroup": 0x02000000,
+}
+_SIGCHLD = 17
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+O_PATH = 0o10000000
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
+
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MNT_DETACH = 2
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MOUNT_ATTR_IDMAP = 0x00100000
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# The same functions with the interpreter lock held across the call: clone must not release it.
+_locked = ctypes.PyDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_locked.syscall.restype = ctypes.c_long
+
+
+def _check(result: int, call: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
+
+
+def _bytes(path: str) -> bytes:
+    return os.fsencode(path)
+
+
+def clone(flags: int) -> int:
+    """Fork into new namespaces (clone(2)); returns as fork does.
+
+    One clone into all namespaces is much cheaper than unshare and a second fork for the PID
+    namespace. ``PyOS_BeforeFork`` and its pair are the documented way to fork outside ``os.fork``.
+    Only for a process with a single thread.
+    """
+    ctypes.pythonapi.PyOS_BeforeFork()
+    result = _locked.syscall(_CLONE, ctypes.c_ulong(flags | _SIGCHLD), None, None, None, None)
+    number = ctypes.get_errno()
+    if result == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if result < 0:
+        raise OSError(number, f"clone: {os.strerror(number)}")
+    return int(result)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def prctl(option: int, value: int = 0, third: int = 0) -> int:
+    """prctl(2) with integer arguments."""
+    return _check(
+        _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0), f"prctl({option})"
+    )
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every descriptor from ``first`` to ``last`` (close_range(2))."""
+    if first <= last:
+        _check(_syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def open_path(path: str, *, directory: int = AT_FDCWD, in_root: bool = False) -> int:
+    """A path descriptor, opened without following any symbolic link (openat2(2)).
+
+    :raises OSError: ELOOP when a component is a symbolic link.
+    """
+    resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | (RESOLVE_IN_ROOT if in_root else 0)
+    how = _OpenHow(O_PATH | os.O_CLOEXEC, 0, resolve)
+    result = _syscall(
+        _OPENAT2, directory, _bytes(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+    )
+    return _check(result, f"openat2 {path}")
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
+    )
+    _check(result, f"mount {kind} at {target}")
+
+
+def detach(target: str) -> None:
+    """umount2(2) with MNT_DETACH."""
+    _check(_libc.umount2(_bytes(target), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_syscall(_PIVOT_ROOT, _bytes(new), _bytes(old)), "pivot_root")
+
+
+def open_tree(descriptor: int) -> int:
+    """A detached, recursive copy of the mounts at a path descriptor (open_tree(2))."""
+    flags = 1 | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+    return _check(_syscall(_OPEN_TREE, descriptor, b"", ctypes.c_uint(flags)), "open_tree")
+
+
+def move_mount(tree: int, target: int) -> None:
+    """Attach a detached mount at a path descriptor (move_mount(2))."""
+    both_empty = 0x04 | 0x40
+    _check(_syscall(_MOVE_MOUNT, tree, b"", target, b"", both_empty), "move_mount")
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def mount_setattr(
+    descriptor: int, attributes: int, *, recursive: bool = True, userns: int = 0
+) -> None:
+    """Set attributes of the mount at a descriptor (mount_setattr(2))."""
+    attr = _MountAttr(attributes, 0, 0, userns)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    result = _syscall(
+        _MOUNT_SETATTR,
+        descriptor,
+        b"",
+        ctypes.c_uint(flags),
+        ctypes.byref(attr),
+        ctypes.c_size_t(ctypes.sizeof(attr)),
+    )
+    _check(result, "mount_setattr")
+
+
+def new_filesystem(kind: str, attributes: int, options: tuple[tuple[str, str], ...] = ()) -> int:
+    """A detached mount of a new file system (fsopen(2), fsconfig(2), fsmount(2))."""
+    context = _check(_syscall(_FSOPEN, kind.encode(), 1), f"fsopen {kind}")
+    try:
+        for name, value in options:
+            result = _syscall(_FSCONFIG, context, 1, name.encode(), value.encode(), 0)
+            _check(result, f"fsconfig {kind} {name}={value}")
+        _check(_syscall(_FSCONFIG, context, 6, None, None, 0), f"fsconfig {kind}")
+        return _check(_syscall(_FSMOUNT, context, 1, ctypes.c_uint(attributes)), f"fsmount {kind}")
+    finally:
+        os.close(context)
+
+
+def join_session_keyring() -> None:
+    """Replace the session keyring by a new anonymous one (keyctl(2))."""
+    _check(_syscall(_KEYCTL, 1, None), "keyctl(JOIN_SESSION_KEYRING)")
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def _capabilities() -> tuple[_CapHeader, ctypes.Array[_CapData]]:
+    return _CapHeader(0x20080522, 0), (_CapData * 2)()
+
+
+def raise_permitted_capabilities() -> None:
+    """Make every permitted capability effective (capget(2), capset(2))."""
+    header, data = _capabilities()
+    _check(_syscall(_CAPGET, ctypes.byref(header), ctypes.byref(data)), "capget")
+    for word in data:
+        word.effective = word.permitted
+    _check(_syscall(_CAPSET, ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def clear_capabilities() -> None:
+    """Give up every capability: permitted, effective and inheritable (capset(2))."""
+    header, data = _capabilities()
+    _check(_syscall(_CAPSET, ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def empty_bounding_set() -> None:
+    """Drop every capability that this kernel knows from the bounding set (PR_CAPBSET_DROP)."""
+    drop = _libc.prctl
+    number = 0
+    while drop(PR_CAPBSET_DROP, number, 0, 0, 0) == 0:
+        number += 1
+    # One past the last capability gives EINVAL; before the first one nothing may fail.
+    if number == 0 or ctypes.get_errno() != errno.EINVAL:
+        _check(-1, "prctl(PR_CAPBSET_DROP)")
+
+
+class _RulesetAttr(ctypes.Structure):
+    _fields_ = (
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
+
+
+class _PathBeneathAttr(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+class _NetPortAttr(ctypes.Structure):
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("port", ctypes.c_uint64))
+
+
+def landlock_ruleset(handled_fs: int, handled_net: int, scoped: int) -> int:
+    """A new ruleset (landlock_create_ruleset(2)). Parts of the structure that are zero and that
+    the kernel may not know yet are left off its end."""
+    attr = _RulesetAttr(handled_fs, handled_net, scoped)
+    size = 24 if scoped else 16 if handled_net else 8
+    result = _syscall(_LANDLOCK_CREATE, ctypes.byref(attr), ctypes.c_size_t(size), 0)
+    return _check(result, "landlock_create_ruleset")
+
+
+def landlock_allow_path(ruleset: int, path: int, access: int) -> None:
+    """Grant rights below a path descriptor (landlock_add_rule(2))."""
+    attr = _PathBeneathAttr(access, path)
+    _check(_syscall(_LANDLOCK_ADD, ruleset, 1, ctypes.byref(attr), 0), "landlock_add_rule")
+
+
+def landlock_allow_port(ruleset: int, port: int, access: int) -> None:
+    """Grant rights on a TCP port (landlock_add_rule(2))."""
+    attr = _NetPortAttr(access, port)
+    _check(_syscall(_LANDLOCK_ADD, ruleset, 2, ctypes.byref(attr), 0), "landlock_add_rule")
+
+
+def landlock_restrict_self(ruleset: int, flags: int) -> None:
+    """Enforce a ruleset on the calling thread (landlock_restrict_self(2))."""
+    result = _syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(flags))
+    _check(result, "landlock_restrict_self")
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def seccomp_filter(bpf: bytes) -> None:
+    """Install a seccomp filter on the calling thread (seccomp(2), SECCOMP_SET_MODE_FILTER)."""
+    program = _SockFprog(len(bpf) // 8, bpf)
+    _check(_syscall(_SECCOMP, 1, 0, ctypes.byref(program)), "seccomp")
+
+
+def signal_descriptor(*numbers: int) -> int:
+    """A descriptor that becomes readable when one of the (blocked) signals is pending."""
+    mask = (ctypes.c_uint64 * 16)()
+    for number in numbers:
+        mask[0] |= 1 << (number - 1)
+    return _check(_libc.signalfd(-1, ctypes.byref(mask), os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2)."""
+    data = name.encode()
+    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")

@@ -1,0 +1,167 @@
+"""What each seal operation outside the mounts does, in the process that it seals."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import resource
+import struct
+
+from . import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_RLIMITS = {
+    "nofile": resource.RLIMIT_NOFILE,
+    "nproc": resource.RLIMIT_NPROC,
+    "core": resource.RLIMIT_CORE,
+    "data": resource.RLIMIT_DATA,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "msgqueue": resource.RLIMIT_MSGQUEUE,
+}
+
+
+def clone_flags(plan: dict[str, Any]) -> int:
+    """The namespaces that the plan's ``unshare`` steps ask for, as clone(2) flags.
+
+    All but the cgroup namespace, for which see :func:`unshare_cgroup`.
+    """
+    flags = 0
+    for step in plan["steps"]:
+        if step["op"] == "unshare":
+            for name in step["namespaces"]:
+                flags |= kernel.CLONE_FLAGS[name]
+    return flags & ~kernel.CLONE_FLAGS["cgroup"]
+
+
+def unshare_cgroup(steps: list[dict[str, Any]]) -> None:
+    """Make the cgroup namespace, if the plan asks for one (cgroup_namespaces(7))."""
+    if any("cgroup" in step.get("namespaces", ()) for step in steps):
+        kernel.unshare(kernel.CLONE_FLAGS["cgroup"])
+
+
+def map_caller(uid: int, gid: int) -> None:
+    """Map the caller's ids to themselves in the new user namespace (user_namespaces(7)).
+
+    A process that is not dumpable does not own its files in proc(5): it is for a moment.
+    """
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def join_cgroup(path: str) -> None:
+    """Move this process into a control group (cgroups(7))."""
+    descriptor = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"0")
+    finally:
+        os.close(descriptor)
+
+
+def link_up(step: dict[str, Any]) -> None:
+    """netdevice(7): SIOCSIFFLAGS."""
+    name = step["interface"].encode()
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        request = bytearray(struct.pack("16sh22x", name, 0))
+        fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)
+        (flags,) = struct.unpack_from("h", request, 16)
+        struct.pack_into("h", request, 16, flags | _IFF_UP)
+        fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, request)
+    finally:
+        sock.close()
+
+
+def rlimit(step: dict[str, Any]) -> None:
+    """Lower a limit. A caller whose own hard limit is lower already keeps that one."""
+    number = _RLIMITS[step["resource"]]
+    hard = resource.getrlimit(number)[1]
+    value = step["value"] if hard == resource.RLIM_INFINITY else min(step["value"], hard)
+    resource.setrlimit(number, (value, value))
+
+
+def hostname(step: dict[str, Any]) -> None:
+    """sethostname(2)."""
+    kernel.set_hostname(step["name"])
+
+
+def session_keyring(step: dict[str, Any]) -> None:
+    """keyctl(2); a kernel built without keyrings has none to hide."""
+    try:
+        kernel.join_session_keyring()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def set_user(step: dict[str, Any]) -> None:
+    """Become another id for good, keeping capabilities until ``drop_capabilities``."""
+    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(step["gid"], step["gid"], step["gid"])
+    os.setresuid(step["uid"], step["uid"], step["uid"])
+
+
+def drop_capabilities(step: dict[str, Any]) -> None:
+    """Empty the ambient and the bounding set, then all others, and see that they are empty."""
+    kernel.raise_permitted_capabilities()
+    kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
+    kernel.empty_bounding_set()
+    kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
+    kernel.clear_capabilities()
+
+
+def no_new_privileges(step: dict[str, Any]) -> None:
+    """prctl(2): nothing that is executed from here on gains a right."""
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def landlock_prepare(step: dict[str, Any]) -> int:
+    """Build the ruleset while the launcher can still open every path; returns its descriptor."""
+    ruleset = kernel.landlock_ruleset(step["handled_fs"], step["handled_net"], step["scoped"])
+    for rule in step["rules"]:
+        path = kernel.open_path(rule["path"])
+        try:
+            kernel.landlock_allow_path(ruleset, path, rule["access"])
+        except OSError as error:
+            raise OSError(error.errno, f"{rule['path']}: {error.strerror}") from None
+        finally:
+            os.close(path)
+    for port, access in step["ports"]:
+        kernel.landlock_allow_port(ruleset, port, access)
+    return ruleset
+
+
+def seccomp_filter(step: dict[str, Any]) -> None:
+    """seccomp(2)."""
+    if step["architecture"] != kernel.MACHINE:
+        raise OSError(errno.ENOEXEC, f"the filter is for {step['architecture']}")
+    kernel.seccomp_filter(step["bpf"])
+
+
+OPERATIONS = {
+    "link_up": link_up,
+    "rlimit": rlimit,
+    "hostname": hostname,
+    "session_keyring": session_keyring,
+    "set_user": set_user,
+    "drop_capabilities": drop_capabilities,
+    "no_new_privileges": no_new_privileges,
+    "seccomp_filter": seccomp_filter,
+}

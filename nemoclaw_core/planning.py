@@ -1,0 +1,180 @@
+"""The plan for a start: from the cache, or compiled now.
+
+Nothing heavy is imported before a plan has to be compiled.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nemoclaw_hookspecs.errors import UsageError
+
+from . import cache
+from .state import config_dir, private_dirs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .policy import Context
+
+_AROUND = frozenset({"pre_spawn", "post_exit"})
+
+
+def home_dir() -> str:
+    """The caller's home directory, as a path without symbolic links."""
+    return os.path.realpath(os.path.expanduser("~"))
+
+
+def choose_workdir(given: str | None) -> str:
+    """The work directory: the one given, else the current one unless that would be too much.
+
+    :raises UsageError: it is no directory, it is the root, or it was not named and the current
+        directory is the home directory or holds it.
+    """
+    path = os.path.realpath(given or os.getcwd())
+    if not os.path.isdir(path):
+        raise UsageError(f"{path} is not a directory", remedy="name an existing --workdir")
+    home = home_dir()
+    if path == "/":
+        raise UsageError("the root cannot be the work directory", remedy="name a --workdir")
+    if given is None and (home == path or home.startswith(path + "/")):
+        raise UsageError(
+            f"{path} holds your home directory: the agent could change everything in it",
+            remedy=f"start in a project's folder, or say --workdir {path} if you mean it",
+        )
+    return path
+
+
+class Planned:
+    """A plan with what is needed to use it.
+
+    :param plan: encoded, as :mod:`nemoclaw_core.seal` says.
+    :param hooks: the hooks around a start that enabled plugins implement; mostly none.
+    :param cached: True when nothing had to be compiled.
+    """
+
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        hooks: list[str],
+        digest: str,
+        selector: tuple[str | None, str],
+        cached: bool,
+    ) -> None:
+        self.plan = plan
+        self.hooks = hooks
+        self.digest = digest
+        self.cached = cached
+        self._selector = selector
+        self._manager: Any = None
+
+    def prepare(self) -> dict[str, Any]:
+        """The plan to start with, after every plugin's ``pre_spawn``.
+
+        :raises PluginError: a plugin refused the start.
+        """
+        if "pre_spawn" not in self.hooks:
+            return self.plan
+        from . import seal
+        from .pipeline import run_pre_spawn
+
+        return seal.encode(run_pre_spawn(seal.decode(self.plan), self._plugins()))
+
+    def post_exit(self, status: int, reason: str) -> None:
+        """Tell every plugin that the agent ended; a plugin that fails changes nothing."""
+        if "post_exit" not in self.hooks:
+            return
+        import sys
+
+        from nemoclaw_hookspecs import ExitStatus
+
+        from . import seal
+
+        code = os.waitstatus_to_exitcode(status)
+        ended = ExitStatus(
+            code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            reason=reason or ("exited" if code >= 0 else "signaled"),  # type: ignore[arg-type]
+        )
+        for outcome in self._plugins().each("post_exit", plan=seal.decode(self.plan), status=ended):
+            if outcome.error is not None:
+                sys.stderr.write(f"nemoclaw: {outcome.error}\n")
+
+    def _plugins(self) -> Any:
+        if self._manager is None:
+            from .plugins import PluginManager
+            from .policy import load
+
+            selector, workdir = self._selector
+            manager = PluginManager()
+            manager.load(load(selector, context=context_for(workdir)).plugins)
+            self._manager = manager
+        return self._manager
+
+
+def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> Planned:
+    """The plan for a policy in a work directory.
+
+    :param selector: ``None``, ``NAME``, ``FILE`` or ``FILE:NAME`` as on the command line.
+    :raises NemoclawError: the policy is invalid, or the host cannot enforce it.
+    """
+    asked = (selector, workdir)
+    name = cache.key(
+        selector or "", workdir, home_dir(), os.getcwd(), config_dir(), *private_dirs(),
+        *map(str, _ids()),
+    )  # fmt: skip
+    if use_cache:
+        entry = cache.load(name)
+        if entry is not None:
+            return Planned(entry["plan"], entry["hooks"], entry["digest"], asked, True)
+    entry = _compile(context_for(workdir), selector)
+    if use_cache:
+        cache.store(name, entry)
+    return Planned(entry["plan"], entry["hooks"], entry["digest"], asked, False)
+
+
+def _ids() -> tuple[int, ...]:
+    return os.getuid(), os.getgid(), os.geteuid(), os.getegid()
+
+
+def context_for(workdir: str) -> Context:
+    """What a policy is resolved against, for this caller."""
+    from .policy import Context
+
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        raise UsageError(
+            "nemoclaw was started with an effective user id that is not the real one",
+            remedy="never install it setuid",
+        )
+    return Context(
+        workdir=workdir,
+        home=home_dir(),
+        uid=os.getuid(),
+        gid=os.getgid(),
+        cwd=os.getcwd(),
+        config_dir=config_dir(),
+        private_paths=private_dirs(),
+    )
+
+
+def _compile(context: Context, selector: str | None) -> dict[str, Any]:
+    """Compile a plan, with all that it was compiled from (see ``cache``)."""
+    from . import host, seal
+    from .pipeline import compile_plan
+    from .plugins import PluginManager
+    from .policy import load_observed
+
+    policy, observations = load_observed(selector, context=context)
+    manager = PluginManager()
+    manager.load(policy.plugins)
+    plan = seal.encode(compile_plan(policy, host.probe(), manager))
+    hooks = {hook for plugin in manager.loaded for hook in manager.hooks_of(plugin)}
+    return {
+        "plan": plan,
+        "hooks": sorted(hooks & _AROUND),
+        "digest": cache.key(repr(plan)),
+        "observations": [list(each) for each in observations],
+        "modules": cache.module_states(),
+        "kernel": cache.running_kernel(),
+    }

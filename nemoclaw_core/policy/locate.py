@@ -1,0 +1,144 @@
+"""Which policy of which file is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import attrs
+from nemoclaw_hookspecs import PolicyError
+
+from nemoclaw_core.observe import observe
+
+from . import files
+from .check import read_shipped, read_source
+from .context import Context
+from .problems import Misfit, nearest, quoted
+from .reader import Source
+from .values import KINDS, PolicyName
+from .walk import Observer
+
+DEFAULT = "default"
+FILE_NAME = "policies.toml"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Located:
+    """A policy that was found, and the shipped file that it may build on."""
+
+    source: Source
+    name: str
+    shipped: Source
+
+
+def split_selector(selector: str | None) -> tuple[str | None, str]:
+    """``FILE``, ``FILE:NAME``, ``NAME`` or None, as a file (None: look it up) and a name.
+
+    A selector with a slash, or that ends in ``.toml``, names a file.
+
+    :raises PolicyError: it is neither.
+    """
+    if selector is None:
+        return None, DEFAULT
+    head, colon, tail = selector.rpartition(":")
+    if colon and _is_file(head) and not _is_file(tail):
+        _check_name(tail, selector)
+        return head, tail
+    if _is_file(selector):
+        return selector, DEFAULT
+    _check_name(selector, selector)
+    return None, selector
+
+
+def locate(selector: str | None, context: Context, observer: Observer) -> Located:
+    """Find the policy that a selector means.
+
+    A name is looked up in ``./policies.toml``, then in the user's own file, then in the one that
+    ships; the first file that has it wins.
+
+    :raises PolicyError: there is no such policy or file, or a file on the way is not valid. A
+        broken file is never passed over: the next one may permit more.
+    """
+    file, name = split_selector(selector)
+    shipped, path = read_shipped()
+    observer.note(path, "file", shipped.digest)
+    if file is not None:
+        source = _read(os.path.join(context.cwd, file), context, observer, shipped)
+        if name not in source.document.policy:
+            raise _unknown(name, [source])
+        return Located(source=source, name=name, shipped=shipped)
+    searched = []
+    for candidate in candidates(context):
+        observer.note(candidate, "file", observe(candidate, "file"))
+        if _absent(candidate):
+            continue
+        source = _read(candidate, context, observer, shipped)
+        if name in source.document.policy:
+            return Located(source=source, name=name, shipped=shipped)
+        searched.append(source)
+    if name in shipped.document.policy:
+        return Located(source=shipped, name=name, shipped=shipped)
+    raise _unknown(name, [*searched, shipped])
+
+
+def candidates(context: Context) -> tuple[str, ...]:
+    """The files in which a name is looked up before the one that ships."""
+    return (
+        os.path.join(context.cwd, FILE_NAME),
+        os.path.join(context.config_dir, FILE_NAME),
+    )
+
+
+def read_file(path: str, context: Context) -> tuple[Source, Source]:
+    """Read one policy file, and the one that ships.
+
+    :raises PolicyError: see :func:`locate`.
+    """
+    shipped, _ = read_shipped()
+    return _read(os.path.join(context.cwd, path), context, Observer(), shipped), shipped
+
+
+def _read(path: str, context: Context, observer: Observer, shipped: Source) -> Source:
+    path = os.path.normpath(path)
+    content, digest = files.read_file(path, context.uid)
+    observer.note(path, "file", digest)
+    return read_source(path, content, digest, shipped)
+
+
+def _absent(path: str) -> bool:
+    """Nothing is there, or an empty directory: what a running sandbox puts in the place of a
+    policy file that does not exist, so that its agent cannot make one."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        # A file, or something that reading it will complain about.
+        return False
+
+
+def _is_file(text: str) -> bool:
+    return "/" in text or text.endswith(".toml")
+
+
+def _check_name(name: str, selector: str) -> None:
+    try:
+        KINDS[PolicyName].read(name)
+    except Misfit as error:
+        raise PolicyError(
+            f"{quoted(selector)} names no policy: {error.what}",
+            remedy="write NAME, FILE or FILE:NAME; a file has a slash or ends in .toml",
+        ) from None
+
+
+def _unknown(name: str, sources: list[Source]) -> PolicyError:
+    known: Iterator[str] = (each for source in sources for each in source.document.policy)
+    names = list(dict.fromkeys(known))
+    near = nearest(name, names)
+    listed = ", ".join(names) or "none"
+    return PolicyError(
+        f'there is no policy "{name}"',
+        where=", ".join(source.file for source in sources),
+        remedy=f"did you mean {near}? There is {listed}" if near else f"there is {listed}",
+    )

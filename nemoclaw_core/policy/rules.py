@@ -1,0 +1,245 @@
+"""From the paths that a policy writes down to rules about real paths of this host."""
+
+from __future__ import annotations
+
+import attrs
+from nemoclaw_hookspecs import FilesystemPolicy, Origin
+from nemoclaw_hookspecs.policy import Access
+
+from .access import covers
+from .combine import WALLS, Combination, Found, Wall
+from .context import Context
+from .document import Tmp
+from .merge import Merged, Written
+from .patterns import PathPattern
+from .problems import Problem, quoted, refuse
+from .walk import Observer, Walked
+
+MOST_MATCHES = 10_000
+"""Paths that one pattern may match: each becomes a mount or a rule of the kernel."""
+
+
+def resolve_filesystem(
+    merged: Merged,
+    context: Context,
+    observer: Observer,
+    walls: tuple[Wall, ...],
+    problems: list[Problem],
+) -> FilesystemPolicy:
+    """Resolve every path of ``merged`` once, and combine them into rules.
+
+    :param walls: what is denied besides, after everything else.
+    :param problems: gets what is wrong; with any, the result is not to be used.
+    :raises PolicyError: the work directory is not one.
+    """
+    resolving = _Resolving(merged, context, observer, problems)
+    return resolving.run(walls)
+
+
+class _Resolving:
+    def __init__(
+        self, merged: Merged, context: Context, observer: Observer, problems: list[Problem]
+    ) -> None:
+        self.merged = merged
+        self.context = context
+        self.observer = observer
+        self.problems = problems
+        self.strict = merged.get("filesystem.compatibility", "strict") == "strict"
+        # The owner of `/` is the machine's root, also where a user namespace shows it as nobody.
+        self.trusted = (0, context.uid, observer.entry("/").uid)
+        self.anchors = {"root": "", "workdir": context.workdir, "home": context.home}
+        self.combined = Combination(observer)
+
+    def run(self, walls: tuple[Wall, ...]) -> FilesystemPolicy:
+        workdir = self._workdir()
+        found = [
+            each
+            for access in ("read", "write", "deny")
+            for written in self.merged.items(f"filesystem.{access}")
+            for each in self._find(access, written)
+        ]
+        granted = [each for each in found if each.access != "deny" and self._usable(each)]
+        writable = [each.walked.path for each in granted if each.access == "write"]
+        tmp: Tmp = self.merged.get("filesystem.tmp", "private")
+        if tmp == "shared":
+            writable.append("/tmp")
+        for each in granted:
+            # Agents that ran before may have written here too, whatever this policy says.
+            self._links_are_ours(each, [*writable, workdir])
+        denied = [each for each in found if each.access == "deny"]
+        hidden = [self._wall(wall) for wall in walls]
+        for each in (*denied, *hidden):
+            self._links_hold(each, writable)
+        for each in granted:
+            self.combined.grant(each)
+        self._walls_are_outside(hidden, granted)
+        for each in denied:
+            self.combined.deny(each)
+        self.combined.drop_void()
+        for each in hidden:
+            self.combined.deny(each)
+        self.combined.drop_void()
+        return FilesystemPolicy(
+            rules=self.combined.rules(),
+            links=self.combined.visible_links(granted),
+            tmp=tmp,
+            workdir=workdir,
+            home=self.observer.follow(self.context.home).path,
+            origins=self.merged.origins("filesystem"),
+        )
+
+    # --- looking
+
+    def _workdir(self) -> str:
+        walked = self.observer.follow(self.context.workdir)
+        origin = Origin(file="nemoclaw", line=0, key="workdir")
+        if walked.path == "/":
+            remedy = "start in, or name with --workdir, the directory that the agent works in"
+            self._problem(origin, "the work directory cannot be the root directory", remedy)
+        elif walked.entry.kind != "directory" or walked.loop:
+            self._problem(origin, f"{quoted(self.context.workdir)} is not a directory")
+        if self.problems:
+            # Every other path would be judged against a work directory that is none.
+            refuse(self.problems)
+        return walked.path
+
+    def _find(self, access: Access, written: Written[PathPattern]) -> list[Found]:
+        """The paths that one entry stands for."""
+        pattern = written.value
+        base = self.anchors[pattern.anchor]
+        if not pattern.wild:
+            path = "/".join((base, *pattern.segments)) or "/"
+            return [self._found(access, written, path, literal=True)]
+        first = next(at for at, each in enumerate(pattern.segments) if "*" in each)
+        start = "/".join((base, *pattern.segments[:first])) or "/"
+        prefix = self._found(access, written, start, literal=False)
+        real = prefix.walked.path
+        if "*" in real:
+            remedy = "name the paths one by one"
+            self._problem(written.origin, f"{quoted(real)} itself holds a `*`", remedy)
+            return []
+        if not self._followable(prefix):
+            return []
+        try:
+            matched, unlistable = self.observer.expand(
+                "/".join((real.rstrip("/"), *pattern.segments[first:]))
+            )
+        except OSError as error:
+            what = f"{quoted(pattern.text)} cannot be looked up: {error.strerror}"
+            self._problem(written.origin, what, f"look at {error.filename}")
+            return []
+        if len(matched) > MOST_MATCHES:
+            what = f"{quoted(pattern.text)} matches {len(matched)} paths"
+            self._problem(written.origin, what, "name the directories that hold them")
+            return []
+        if access == "deny":
+            # What a directory holds that cannot be listed is not known: it is denied whole.
+            matched += unlistable
+        found = [self._found(access, written, path, literal=False) for path in matched]
+        # The way to the matches is checked like the matches.
+        return [attrs.evolve(each, walked=_joined(prefix.walked, each.walked)) for each in found]
+
+    def _found(
+        self, access: Access, written: Written[PathPattern], path: str, *, literal: bool
+    ) -> Found:
+        return Found(
+            access=access,
+            walked=self.observer.follow(path),
+            origin=written.origin,
+            text=written.value.text,
+            literal=literal,
+            optional=written.value.optional,
+        )
+
+    def _wall(self, wall: Wall) -> Found:
+        return Found(
+            access="deny",
+            walked=self.observer.follow(wall.path),
+            origin=WALLS,
+            text=wall.path,
+            literal=True,
+            optional=False,
+            wall=wall,
+        )
+
+    # --- judging
+
+    def _usable(self, each: Found) -> bool:
+        """Whether a grant leads to something; notes a problem where it should and does not."""
+        walked = each.walked
+        if not self._followable(each):
+            return False
+        if walked.entry.kind == "missing":
+            if each.literal and not each.optional and self.strict:
+                if walked.barrier:
+                    what = f"{quoted(each.text)} does not exist: {walked.barrier} is a file"
+                else:
+                    what = f"{quoted(each.text)} does not exist"
+                    what += "" if walked.path == each.text else f" (it is {walked.path})"
+                remedy = f'create it, or write "{each.text}?" if it need not be there'
+                self._problem(each.origin, what, remedy)
+            return False
+        if each.access == "write" and walked.path == "/":
+            what = f"{quoted(each.text)} is the root directory: everything would be writable"
+            self._problem(each.origin, what, "name the directories")
+            return False
+        return True
+
+    def _followable(self, each: Found) -> bool:
+        if each.walked.loop:
+            self._problem(each.origin, f"{quoted(each.text)}: symbolic links lead in a circle")
+            return False
+        if each.walked.entry.kind == "unreadable" and each.access != "deny":
+            what = f"{quoted(each.text)} cannot be looked at: permission denied"
+            self._problem(each.origin, what, f"give yourself access to {each.walked.path}")
+            return False
+        return True
+
+    def _links_are_ours(self, each: Found, writable: list[str]) -> None:
+        """Refuse to follow a link that somebody else, or an agent, could have made."""
+        for step in each.walked.links:
+            if any(covers(root, step.path) for root in writable):
+                self._problem(
+                    each.origin,
+                    f"{step.path} is a symbolic link in a place that the agent can write, "
+                    f"so it could have been planted; it leads to {quoted(step.target)}",
+                    f"if that is meant, write {each.walked.path} instead",
+                )
+            elif step.uid not in self.trusted:
+                self._problem(
+                    each.origin,
+                    f"{step.path} is a symbolic link of user {step.uid}, who can change it; "
+                    f"it leads to {quoted(step.target)}",
+                    f"if that is meant, write {each.walked.path} instead",
+                )
+
+    def _links_hold(self, each: Found, writable: list[str]) -> None:
+        """Refuse a denial that the agent could undo by replacing a link on the way."""
+        for step in each.walked.links:
+            if not step.last and any(covers(root, step.path) for root in writable):
+                self._problem(
+                    each.origin,
+                    f"{quoted(each.text)} cannot be kept from the agent: it goes through "
+                    f"{step.path}, a symbolic link that the agent can replace",
+                    f"deny {step.path}, or replace it by what it leads to",
+                )
+
+    def _walls_are_outside(self, hidden: list[Found], granted: list[Found]) -> None:
+        for wall in hidden:
+            for each in granted:
+                if each.literal and wall.wall and covers(wall.walked.path, each.walked.path):
+                    self._problem(
+                        each.origin,
+                        f"{quoted(each.text)} is {wall.wall.what}, which no agent may reach",
+                        "take it out, or move it",
+                    )
+
+    def _problem(self, origin: Origin, what: str, remedy: str | None = None) -> None:
+        self.problems.append(Problem(origin, what, remedy))
+
+
+def _joined(prefix: Walked, walked: Walked) -> Walked:
+    return attrs.evolve(
+        walked,
+        links=(*(attrs.evolve(step, last=False) for step in prefix.links), *walked.links),
+    )

@@ -1,0 +1,461 @@
+"""The Python interface: what the commands do, as objects, sync and async, safe to use from threads.
+
+::
+
+    from nemoclaw_core import Sandbox
+
+    with Sandbox("default", workdir="/home/me/project") as sandbox:
+        done = sandbox.run(["git", "status"], capture_output=True)
+        print(done.returncode, done.stdout)
+
+Each command runs in a sandbox of its own, gone when it ends. A ``Sandbox`` object is a pool: it
+keeps a launcher process, the compiled plan, and a few sandboxes that are built and wait for a
+command, so a short command starts in about the time of its own fork and exec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any
+
+import attrs
+from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
+
+from . import names, planning
+from .events.log import EventLog
+from .events.record import Context
+from .launcher import wire
+from .supervisor.launcher import Launcher
+from .supervisor.session import Command, Session, environment_for
+
+_SIGTERM = 15
+_GRACE = 2.0
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Completed:
+    """A command that ended.
+
+    ``returncode`` is its exit status, or minus the number of the signal that ended it, as in
+    :class:`subprocess.CompletedProcess`. ``stdout`` and ``stderr`` are None unless captured.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes | None = None
+    stderr: bytes | None = None
+    sandbox: str
+    """Name of the sandbox that it ran in: `nemoclaw logs NAME` shows its events."""
+    timed_out: bool = False
+
+    def check(self) -> Completed:
+        """Return self, if the command succeeded.
+
+        :raises subprocess.CalledProcessError: it did not.
+        """
+        if self.returncode:
+            raise subprocess.CalledProcessError(
+                self.returncode, self.argv, self.stdout, self.stderr
+            )
+        return self
+
+
+class Process:
+    """A command that runs in a sandbox of its own."""
+
+    def __init__(self, session: Session, log: EventLog, argv: Sequence[str]) -> None:
+        self._session = session
+        self._log = log
+        self._argv = tuple(argv)
+        self._status: int | None = None
+        self._reason = ""
+        self._error: NemoclawError | None = None
+        self._lock = threading.Lock()
+        self._done = False
+
+    @property
+    def name(self) -> str:
+        """The sandbox's name."""
+        return self._session.name
+
+    @property
+    def pid(self) -> int:
+        """Process id of the sandbox's init."""
+        return self._session.pid
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        self._session.signal(0, number)
+
+    def terminate(self) -> None:
+        """Ask the command to end (SIGTERM)."""
+        self.send_signal(_SIGTERM)
+
+    def kill(self) -> None:
+        """End the sandbox, and every process in it, at once."""
+        self._session.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the command has ended and its sandbox is gone.
+
+        :param timeout: seconds to wait, None = for ever.
+        :returns: exit status, or minus the number of a signal.
+        :raises subprocess.TimeoutExpired: it has not ended in time. It goes on.
+        :raises CommandNotFound: it does not exist in the sandbox.
+        :raises CommandNotExecutable: it cannot be executed.
+        """
+        with self._lock:
+            if not self._done:
+                self._wait(None if timeout is None else time.monotonic() + timeout, timeout)
+        if self._error is not None:
+            raise self._error
+        if self._status is None:
+            return -9
+        return os.waitstatus_to_exitcode(self._status)
+
+    def _wait(self, deadline: float | None, timeout: float | None) -> None:
+        channel = self._session.channel
+        while True:
+            channel.settimeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            try:
+                report = self._session.receive()
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self._argv, timeout or 0.0) from None
+            if report is None:
+                break
+            kind, number, value, text, _ = report
+            if kind == wire.EXITED and number == 0:
+                self._status = value
+            elif kind == wire.NOT_STARTED:
+                self._error = self._session.refusal(number, value, text)
+            elif kind == wire.FAILED:
+                self._error = LauncherError(f"the sandbox's init failed: {text}")
+        self._done = True
+        try:
+            if self._error is None:
+                self._session.ended(0, self._status, self._reason)
+            self._session.close()
+        finally:
+            self._log.close()
+
+    def end(self, reason: str) -> None:
+        """Ask the command to end, and end its sandbox if it does not within two seconds."""
+        self._reason = reason
+        self.terminate()
+        try:
+            self.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait()
+
+
+class _Ready:
+    """A sandbox that is built and waits for its command."""
+
+    def __init__(self, session: Session, log: EventLog) -> None:
+        self.session = session
+        self.log = log
+
+
+class Sandbox:
+    """A policy in force for a work directory; runs commands, each in a sandbox of its own.
+
+    :param policy: ``None`` for the policy ``default``, a NAME, a FILE or FILE:NAME.
+    :param workdir: what the policy calls ``{workdir}``; the current directory if None.
+    :param spare: how many built sandboxes to keep waiting. They are made after the first command,
+        and cost about a megabyte each.
+    :raises NemoclawError: the policy is invalid, or this host cannot enforce it.
+
+    The policy is read, and its paths are resolved, once: when the object is made.
+    """
+
+    def __init__(
+        self,
+        policy: str | None = None,
+        *,
+        workdir: str | os.PathLike[str] | None = None,
+        spare: int = 0,
+    ) -> None:
+        if spare < 0:
+            raise UsageError("spare is a number of sandboxes: 0 or more")
+        given = None if workdir is None else os.fspath(workdir)
+        self._workdir = planning.choose_workdir(given)
+        self._planned = planning.load_plan(policy, self._workdir)
+        self._plan = self._planned.plan
+        self._spare = spare
+        self._waiting: deque[_Ready] = deque()
+        self._lock = threading.Lock()
+        self._launcher: Launcher | None = Launcher.execute()
+        self._launcher.prepare(self._plan)
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The encoded plan (`nemoclaw run --dry-run --json`)."""
+        return self._plan
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """End every command that still runs, and the launcher. May be called twice."""
+        with self._lock:
+            launcher, self._launcher = self._launcher, None
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        if launcher is None:
+            return
+        launcher.close()
+        for ready in waiting:
+            ready.session.close()
+            ready.log.close()
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | IO[Any] | None = None,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a command and return at once.
+
+        :param stdin: a descriptor or file; None = this process's own. Likewise the others.
+        :param cwd: where it starts; the work directory if None.
+        :param env: variables beside those that the policy gives; they win.
+        :raises LayerFailed: the sandbox could not be built.
+        """
+        if not argv or not argv[0]:
+            raise UsageError("there is no command to run")
+        if any("\0" in word for word in argv):
+            raise UsageError("a command cannot hold a NUL byte")
+        ready = self._take()
+        command = Command(
+            argv,
+            environment=environment_for(
+                self._planned.prepare(), ready.session.name, os.environ, env
+            ),
+            workdir=cwd or self._workdir,
+        )
+        try:
+            ready.session.start(
+                command, (_number(stdin, 0), _number(stdout, 1), _number(stderr, 2))
+            )
+        except BaseException:
+            ready.session.kill()
+            ready.log.close()
+            raise
+        self._refill()
+        return Process(ready.session, ready.log, argv)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        capture_output: bool = False,
+        timeout: float | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run a command to its end.
+
+        :param input: what it reads on standard input; nothing if None.
+        :param capture_output: collect standard output and error.
+        :param timeout: seconds after which it is ended; the policy's if None.
+        :raises CommandNotFound: it does not exist in the sandbox.
+        :raises CommandNotExecutable: it cannot be executed.
+        """
+        return self._run(
+            argv, input=input, capture_output=capture_output, timeout=timeout, cwd=cwd, env=env
+        )
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        capture_output: bool = False,
+        timeout: float | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        started: Callable[[Process], None] | None = None,
+    ) -> Completed:
+        with _Pipes(input, capture_output) as pipes:
+            process = self.start(
+                argv, stdin=pipes.given[0], stdout=pipes.given[1], stderr=pipes.given[2],
+                cwd=cwd, env=env,
+            )  # fmt: skip
+            pipes.begin()
+            if started is not None:
+                started(process)
+            limit = timeout if timeout is not None else (self._plan["timeout"] or None)
+            timed_out = False
+            try:
+                status = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+                process.end("timeout")
+                status = process.wait()
+            except BaseException:
+                if not process._done:
+                    process.kill()
+                    process.wait()
+                raise
+            stdout, stderr = pipes.collect()
+        return Completed(
+            argv=tuple(argv),
+            returncode=status,
+            stdout=stdout,
+            stderr=stderr,
+            sandbox=process.name,
+            timed_out=timed_out,
+        )
+
+    async def run_async(self, argv: Sequence[str], **options: Any) -> Completed:
+        """:meth:`run` without blocking the event loop. A cancelled call ends its command."""
+        running: list[Process] = []
+        work = asyncio.ensure_future(
+            asyncio.to_thread(self._run, argv, started=running.append, **options)
+        )
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The thread cannot be interrupted, but what it waits for can be ended.
+            while not work.done():
+                for process in running:
+                    process.kill()
+                await asyncio.wait((work,), timeout=0.05)
+            raise
+
+    def _take(self) -> _Ready:
+        while True:
+            with self._lock:
+                if self._launcher is None:
+                    raise UsageError("the Sandbox is closed")
+                ready = self._waiting.popleft() if self._waiting else None
+            if ready is None:
+                ready = self._build()
+            ready.session.wait_ready()
+            return ready
+
+    def _build(self) -> _Ready:
+        name = names.new_name()
+        launcher = self._launcher
+        if launcher is None:
+            raise UsageError("the Sandbox is closed")
+        log = EventLog.open(name)
+        context = Context(name, policy=self._plan["policy"], policy_digest=self._planned.digest)
+        try:
+            return _Ready(Session(launcher, self._plan, context, log), log)
+        except BaseException:
+            log.close()
+            raise
+
+    def _refill(self) -> None:
+        while len(self._waiting) < self._spare:
+            self._waiting.append(self._build())
+
+
+def _number(stream: int | IO[Any] | None, default: int) -> int:
+    if stream is None:
+        return default
+    return stream if isinstance(stream, int) else stream.fileno()
+
+
+class _Pipes:
+    """Standard streams of a command that is fed and listened to."""
+
+    def __init__(self, data: bytes | None, capture: bool) -> None:
+        self._data = data
+        self._capture = capture
+        self._own: list[int] = []
+        self._threads: list[threading.Thread] = []
+        self._output: dict[int, bytes] = {}
+        self.given: list[int | None] = [None, None, None]
+
+    def __enter__(self) -> _Pipes:
+        if self._data is None:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self.given[0] = null
+            self._own.append(null)
+        else:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self.given[0] = reader
+            self._own.append(reader)
+            self._threads.append(threading.Thread(target=self._feed, args=(writer,), daemon=True))
+        if self._capture:
+            for stream in (1, 2):
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                self.given[stream] = writer
+                self._own.append(writer)
+                self._threads.append(
+                    threading.Thread(target=self._listen, args=(stream, reader), daemon=True)
+                )
+        return self
+
+    def begin(self) -> None:
+        """The command has its copies: let go of ours, and start copying."""
+        while self._own:
+            os.close(self._own.pop())
+        for thread in self._threads:
+            thread.start()
+
+    def _feed(self, writer: int) -> None:
+        view = memoryview(self._data or b"")
+        try:
+            while view:
+                view = view[os.write(writer, view) :]
+        except BrokenPipeError:
+            return  # It ended without reading everything, as it may.
+        finally:
+            os.close(writer)
+
+    def _listen(self, stream: int, reader: int) -> None:
+        parts = []
+        while part := os.read(reader, 1 << 16):
+            parts.append(part)
+        os.close(reader)
+        self._output[stream] = b"".join(parts)
+
+    def collect(self) -> tuple[bytes | None, bytes | None]:
+        """What the command wrote. Its sandbox is gone, so the streams have ended."""
+        for thread in self._threads:
+            thread.join()
+        return self._output.get(1), self._output.get(2)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._own:
+            os.close(self._own.pop())

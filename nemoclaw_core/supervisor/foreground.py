@@ -1,0 +1,230 @@
+"""The loop of `nemoclaw run`: waits for the agent, and serves whoever wants something meanwhile."""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+import sys
+import time
+
+from nemoclaw_hookspecs.errors import LauncherError, NemoclawError
+
+from ..launcher import wire
+from . import terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .control import Control
+    from .session import Command, Session
+
+_FORWARDED = (
+    _signal.SIGHUP,
+    _signal.SIGINT,
+    _signal.SIGQUIT,
+    _signal.SIGTERM,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)
+# What the keyboard sends goes to everybody in the foreground, as on a terminal.
+_TO_GROUP = (_signal.SIGINT, _signal.SIGQUIT)
+_HANDLED = (*_FORWARDED, _signal.SIGWINCH, _signal.SIGTSTP, _signal.SIGCONT)
+_MAY_BE_IGNORED = (*_FORWARDED, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGCHLD)
+_GRACE = 2.0
+TIMEOUT_STATUS = 124
+"""Exit status after ``--timeout``, as of timeout(1)."""
+
+
+def ignored_signals() -> list[int]:
+    """The signals that this process was told to ignore when it started (``nohup``).
+
+    Those that somebody could mean, that is; SIGPIPE and SIGXFSZ are left out, because Python
+    ignores them for itself, whatever it found.
+    """
+    return [number for number in _MAY_BE_IGNORED if _signal.getsignal(number) == _signal.SIG_IGN]
+
+
+class Foreground:
+    """Runs one agent in a sandbox that is ready, to its end.
+
+    :param timeout: seconds after which the agent is ended; 0 = never.
+    :param started: called once the agent is running.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        control: Control | None,
+        *,
+        timeout: float = 0,
+        started: Callable[[], None] | None = None,
+    ) -> None:
+        self._started = started
+        self._session = session
+        self._control = control
+        self._relay: terminal.Relay | None = None
+        self._status: int | None = None
+        self._reason = ""
+        self._deadline = time.monotonic() + timeout if timeout else None
+        self._ttys: list[int] = []
+        self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self, command: Command) -> int:
+        """Start the command, and wait for its end.
+
+        :returns: its status as of waitpid(2).
+        :raises CommandNotFound: it does not exist in the sandbox.
+        :raises CommandNotExecutable: it cannot be executed.
+        :raises LauncherError: the launcher died; so did the sandbox.
+        """
+        self._ttys = command.ttys
+        self._catch_signals(command.ignored_signals)
+        try:
+            self._session.start(command, (0, 1, 2))
+            self._let_go_of_stdio()
+            refusal = self._loop()
+        finally:
+            if self._relay is not None:
+                self._relay.restore()
+        if self._relay is not None:
+            self._relay.drain(ended=True)
+        if refusal is not None:
+            self._session.close()
+            raise refusal
+        if self._status is None:
+            self._session.close()
+            raise LauncherError("the sandbox was ended before the agent was done")
+        self._session.ended(0, self._status, self._reason)
+        self._session.close()
+        return self._status
+
+    @property
+    def reason(self) -> str:
+        """Why the agent was ended: empty, ``timeout`` or ``stopped``."""
+        return self._reason
+
+    @property
+    def timed_out(self) -> bool:
+        """True when the agent was ended because its time was up."""
+        return self._reason == "timeout"
+
+    def stop(self, grace: float) -> None:
+        """Ask the agent to end, and end it when it does not (`nemoclaw stop`)."""
+        self._end("stopped", grace)
+
+    def _end(self, reason: str, grace: float) -> None:
+        if not self._reason:
+            self._reason = reason
+            self._session.signal(0, _signal.SIGTERM)
+            self._deadline = time.monotonic() + grace
+        else:
+            self._session.kill()
+            self._deadline = None
+
+    def _catch_signals(self, ignored: list[int]) -> None:
+        _signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for number in _HANDLED:
+            if number not in ignored:
+                _signal.signal(number, nothing)
+
+    def _let_go_of_stdio(self) -> None:
+        """Close this process's copies of pipes that the agent now has: a reader or writer at the
+        other end must see the agent close its end."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in (0, 1):
+            if descriptor not in self._ttys:
+                os.dup2(null, descriptor)
+        os.close(null)
+
+    def _loop(self) -> NemoclawError | None:
+        session = self._session
+        channel = session.channel.fileno()
+        refusal = None
+        while True:
+            for descriptor, _ in self._poll(channel):
+                if descriptor == channel:
+                    report = session.receive()
+                    if report is None:
+                        return refusal
+                    refusal = self._heed(*report) or refusal
+                elif descriptor == self._woken:
+                    for number in os.read(self._woken, 64):
+                        self._on_signal(number)
+                elif self._control is not None and self._control.owns(descriptor):
+                    self._control.serve(descriptor, self)
+                elif self._relay is not None and not self._relay.copy(descriptor):
+                    self._relay.close()
+                    self._relay = None
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._end("timeout", _GRACE)
+
+    def _poll(self, channel: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        if self._control is not None:
+            for descriptor in self._control.descriptors():
+                poll.register(descriptor, select.POLLIN)
+        if self._relay is not None:
+            self._relay.register(poll)
+        if self._deadline is None:
+            return poll.poll()
+        return poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000 + 1)
+
+    def _heed(
+        self, kind: int, number: int, value: int, text: str, descriptors: list[int]
+    ) -> NemoclawError | None:
+        if self._control is not None and number in self._control.numbers:
+            self._control.heed(kind, number, value, text, descriptors)
+        elif kind == wire.TERMINAL:
+            self._relay = terminal.Relay(descriptors[0], self._ttys)
+            self._relay.begin()
+        elif kind == wire.STARTED:
+            if self._started is not None:
+                self._started()
+        elif kind == wire.EXITED:
+            self._status = value
+        elif kind == wire.NOT_STARTED:
+            return self._session.refusal(number, value, text)
+        elif kind == wire.FAILED:
+            return LauncherError(f"the sandbox's init failed: {text}")
+        return None
+
+    def _on_signal(self, number: int) -> None:
+        if number == _signal.SIGWINCH:
+            if self._relay is not None:
+                self._relay.resize()
+        elif number == _signal.SIGTSTP:
+            if self._relay is not None:
+                self._relay.restore()
+            self._session.signal(0, _signal.SIGSTOP, group=True)
+            os.kill(os.getpid(), _signal.SIGSTOP)
+        elif number == _signal.SIGCONT:
+            if self._relay is not None:
+                self._relay.begin()
+            self._session.signal(0, _signal.SIGCONT, group=True)
+        else:
+            self._session.signal(0, number, group=number in _TO_GROUP)
+
+
+def nothing(number: int, frame: object) -> None:
+    """A handler, so that the signal is written to the wake-up pipe in place of its default."""
+
+
+def end_like(status: int) -> int:
+    """End as the agent did: return its exit code, or die by the same signal.
+
+    :param status: as of waitpid(2).
+    """
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status)
+    number = os.WTERMSIG(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
+    os.kill(os.getpid(), number)
+    return 128 + number

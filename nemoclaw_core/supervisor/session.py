@@ -1,0 +1,284 @@
+"""One sandbox as the supervisor sees it: build it, start commands in it, learn how they end."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nemoclaw_hookspecs.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    LauncherError,
+    LayerFailed,
+    NemoclawError,
+)
+
+from ..events import ocsf
+from ..events.record import Context
+from ..launcher import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ..events.log import EventLog
+    from .launcher import Launcher
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENOENT = 2
+
+
+class Command:
+    """A command to start in a sandbox.
+
+    :param ttys: those of 0, 1, 2 that shall be a terminal of the sandbox's own.
+    :param size: of that terminal: rows, columns.
+    :param ignored_signals: what the command finds ignored, as it would without nemoclaw.
+    """
+
+    __slots__ = ("argv", "environment", "ignored_signals", "size", "ttys", "umask", "workdir")
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        workdir: str,
+        umask: int = 0o022,
+        ttys: Sequence[int] = (),
+        size: tuple[int, int] = (24, 80),
+        ignored_signals: Sequence[int] = (),
+    ) -> None:
+        self.argv = list(argv)
+        self.environment = dict(environment)
+        self.workdir = workdir
+        self.umask = umask
+        self.ttys = list(ttys)
+        self.size = list(size)
+        self.ignored_signals = list(ignored_signals)
+
+    def request(self) -> dict[str, Any]:
+        """The plain values that the sandbox's init understands."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def environment_for(
+    plan: Mapping[str, Any],
+    name: str,
+    caller: Mapping[str, str],
+    extra: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The agent's environment: nothing of the caller's but what the policy passes on.
+
+    :param caller: the caller's environment.
+    :param extra: variables that the user gave for this start (``--env``); they win.
+    """
+    user = "agent" if any(step["op"] == "set_user" for step in plan["steps"]) else ""
+    user = user or caller.get("USER", "agent")
+    environment = {
+        "PATH": _DEFAULT_PATH,
+        "HOME": plan["home"],
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": "/bin/sh",
+        "NEMOCLAW_SANDBOX": name,
+    }
+    for variable in plan["environment_pass"]:
+        if variable in caller:
+            environment[variable] = caller[variable]
+    environment.update(plan["environment"])
+    environment.update(extra or {})
+    return environment
+
+
+class Session:
+    """A sandbox from its first event to its last.
+
+    :param log: where the events go; every event is written before what it tells of is done.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        plan: dict[str, Any],
+        context: Context,
+        log: EventLog,
+        *,
+        remove: tuple[str, ...] = (),
+    ) -> None:
+        self._launcher = launcher
+        self._plan = plan
+        self._context = context
+        self._log = log
+        self._commands: dict[int, tuple[list[str], float]] = {}
+        self._last = -1
+        self.pid = 0
+        self.left_behind = ""
+        log.append(ocsf.nemoclaw_started(context))
+        self._number, self.channel = launcher.spawn(context.sandbox, remove)
+
+    @property
+    def name(self) -> str:
+        """The sandbox's name."""
+        return self._context.sandbox
+
+    def wait_ready(self) -> None:
+        """Wait until the launcher has confirmed every operation, and log its receipts.
+
+        :raises LayerFailed: an operation failed; nothing was started.
+        :raises LauncherError: the launcher refused the plan, or died.
+        """
+        while True:
+            report = wire.receive_report(self.channel)
+            if report is None:
+                raise self._refused(LauncherError("the launcher died while building the sandbox"))
+            kind, number, value, text, _ = report
+            if kind == wire.READY:
+                break
+            if kind == wire.CREATED:
+                self.pid = value
+            elif kind == wire.FAILED:
+                raise self._refused(self._failure(number, value, text))
+        for receipt in _receipts(self._plan):
+            self._log.append(ocsf.layer_applied(self._context, **receipt))
+        for layer in self._plan["layers"]:
+            for gap in layer["gaps"]:
+                self._log.append(ocsf.gap_left(self._context, plugin=layer["plugin"], **gap))
+
+    def _refused(self, error: NemoclawError) -> NemoclawError:
+        self.channel.close()
+        self._log.append(ocsf.sandbox_refused(self._context, argv=(), error=error))
+        return error
+
+    def _failure(self, index: int, number: int, text: str) -> NemoclawError:
+        if index < 0:
+            return LauncherError(f"the launcher could not build the sandbox: {text}")
+        step = self._plan["steps"][index]
+        return LayerFailed(
+            f"{step['op']} ({step['plugin']}) failed: {text}",
+            where=step["origin"] or None,
+            remedy="`nemoclaw doctor` says what this host can enforce",
+        )
+
+    def start(self, command: Command, stdio: tuple[int, int, int]) -> int:
+        """Start a command; the first one is the agent. Returns its number.
+
+        Its start is confirmed by a ``STARTED`` report, or refused by ``NOT_STARTED``.
+        """
+        self._last += 1
+        number = self._last
+        self._log.append(
+            ocsf.process_launched(
+                self._context,
+                argv=command.argv,
+                pid=self.pid,
+                uid=_agent_uid(self._plan),
+                workdir=command.workdir,
+                role="agent" if number == 0 else "exec",
+            )
+        )
+        self._commands[number] = (command.argv, time.monotonic())
+        wire.send_request(self.channel, ("run", number, command.request()), stdio)
+        return number
+
+    def signal(self, number: int, signal: int, *, group: bool = False) -> None:
+        """Send a signal to a command, or to its process group."""
+        wire.send_request(self.channel, ("signal", number, signal, group))
+
+    def kill(self) -> None:
+        """End the sandbox at once."""
+        self._launcher.kill(self._number)
+
+    def receive(self) -> tuple[int, int, int, str, list[int]] | None:
+        """The next report about a command; None when the sandbox is gone and cleaned up."""
+        while True:
+            report = wire.receive_report(self.channel)
+            if report is None or report[0] not in (wire.CREATED, wire.LEFT_BEHIND):
+                return report
+            if report[0] == wire.LEFT_BEHIND:
+                self.left_behind = report[3]
+
+    def refusal(self, number: int, value: int, text: str) -> NemoclawError:
+        """The error for a command that could not be started, also logged."""
+        argv, _ = self._commands.pop(number)
+        error: NemoclawError
+        if value == _ENOENT:
+            error = CommandNotFound(f"{text}: not found inside the sandbox", remedy=_hint(argv[0]))
+        else:
+            error = CommandNotExecutable(f"{text}: {os.strerror(value)}")
+        self._log.append(
+            ocsf.sandbox_refused(
+                self._context, argv=argv, error=error, role="agent" if number == 0 else "exec"
+            )
+        )
+        return error
+
+    def ended(self, number: int, status: int | None, reason: str = "") -> None:
+        """Log how a command ended: a status as of waitpid(2), or None if it went with the rest."""
+        argv, began = self._commands.pop(number)
+        code = signal = None
+        if status is not None and os.WIFEXITED(status):
+            code, how = os.WEXITSTATUS(status), "exited"
+        else:
+            signal, how = (9 if status is None else os.WTERMSIG(status)), "signaled"
+        self._log.append(
+            ocsf.process_ended(
+                self._context,
+                argv=argv,
+                pid=self.pid,
+                code=code,
+                signal=signal,
+                reason=reason or how,
+                duration=time.monotonic() - began,
+                role="agent" if number == 0 else "exec",
+            )
+        )
+
+    def close(self) -> None:
+        """The sandbox is gone: log it and let go of the channel."""
+        for number in list(self._commands):
+            self.ended(number, None)
+        self.channel.close()
+        self._log.append(ocsf.nemoclaw_stopped(self._context))
+
+
+def _agent_uid(plan: Mapping[str, Any]) -> int:
+    for step in plan["steps"]:
+        if step["op"] == "set_user":
+            return int(step["uid"])
+    return os.getuid()
+
+
+def _receipts(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How many operations of each plugin were carried out in each phase."""
+    from ..launcher.check import OPERATIONS
+
+    counts: dict[tuple[str, str], int] = {}
+    for step in plan["steps"]:
+        place = (step["plugin"], OPERATIONS[step["op"]][0])
+        counts[place] = counts.get(place, 0) + 1
+    status = {layer["plugin"]: layer["status"] for layer in plan["layers"]}
+    return [
+        {
+            "plugin": plugin,
+            "phase": phase,
+            "operations": count,
+            "status": status.get(plugin, "full"),
+        }
+        for (plugin, phase), count in counts.items()
+    ]
+
+
+def _hint(program: str) -> str | None:
+    """Where the program is on the host, if the policy merely does not show it."""
+    folders = [""] if "/" in program else os.environ.get("PATH", "").split(":")
+    for folder in folders:
+        path = os.path.join(folder, program)
+        if os.path.isabs(path) and os.access(path, os.X_OK) and os.path.isfile(path):
+            real = os.path.realpath(path)
+            return (
+                f"on the host it is {real}, which the policy does not show: "
+                f"add its folder to filesystem.read"
+            )
+    return None

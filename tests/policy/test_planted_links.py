@@ -1,0 +1,142 @@
+"""The attack: an agent leaves a symbolic link where its policy names a path, and the next start
+follows it out of the work directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+from nemoclaw_hookspecs import PolicyError
+
+from nemoclaw_core.policy import permits
+
+from .conftest import Ground, resolved
+
+
+@pytest.fixture
+def secret(ground: Ground) -> Path:
+    """A key in the user's home."""
+    path = ground.home / ".ssh/id_ed25519"
+    path.parent.mkdir()
+    path.write_text("the key")
+    return path
+
+
+def test_the_link_would_lead_to_the_key(ground: Ground, secret: Path) -> None:
+    (ground.work / "data").symlink_to(secret.parent)
+    assert (ground.work / "data" / secret.name).read_text() == "the key"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "write = ['{workdir}', '{workdir}/data']",
+        "write = ['{workdir}/data', '{workdir}']",
+        "read = ['{workdir}/data']\nwrite = ['{workdir}']",
+        "read = ['{workdir}/data/id_ed25519']\nwrite = ['{workdir}']",
+        "read = ['{workdir}/data?']\nwrite = ['{workdir}']",
+        "read = ['{workdir}/da*']\nwrite = ['{workdir}']",
+        "read = ['{workdir}/data/*']\nwrite = ['{workdir}']",
+        "read = ['{workdir}/data/**']",
+        "write = ['{workdir}/data']",
+        "read = ['{workdir}']\nwrite = ['{workdir}/data']",
+        "compatibility = 'best-effort'\nwrite = ['{workdir}', 'data']",
+    ],
+)
+def test_a_planted_link_is_not_followed(ground: Ground, secret: Path, body: str) -> None:
+    (ground.work / "data").symlink_to(secret.parent)
+    told = ground.refused_filesystem(body)
+    assert f"{ground.work}/data is a symbolic link in a place that the agent can write" in told
+    assert "could have been planted" in told
+
+
+def test_without_the_link_the_same_policies_are_accepted(ground: Ground, secret: Path) -> None:
+    (ground.work / "data").mkdir()
+    policy = ground.filesystem("write = ['{workdir}', '{workdir}/data']")
+    assert permits(policy, f"{ground.work}/data") == "write"
+    assert permits(policy, str(secret)) is None
+
+
+def test_a_link_planted_deeper_or_behind_another_is_not_followed(
+    ground: Ground, secret: Path
+) -> None:
+    (ground.work / "a").mkdir()
+    (ground.work / "a/b").symlink_to(secret.parent)
+    (ground.root / "outside").symlink_to(ground.work / "a")
+    told = ground.refused_filesystem(f"read = ['{ground.root}/outside/b']\nwrite = ['{{workdir}}']")
+    assert f"{ground.work}/a/b is a symbolic link in a place" in told
+
+
+def test_a_link_in_any_written_tree_counts_not_only_in_the_work_directory(
+    ground: Ground, secret: Path
+) -> None:
+    (ground.root / "cache").mkdir()
+    (ground.root / "cache/x").symlink_to(secret.parent)
+    told = ground.refused_filesystem(
+        f"read = ['{ground.root}/cache/x']\nwrite = ['{ground.root}/cache']"
+    )
+    assert "could have been planted" in told
+
+
+def test_a_link_in_a_shared_tmp_is_not_followed(ground: Ground, secret: Path) -> None:
+    link = Path(f"/tmp/nemoclaw-test-{os.getpid()}")
+    link.symlink_to(secret.parent)
+    try:
+        body = f"read = ['{link}']\ntmp = "
+        assert "could have been planted" in ground.refused_filesystem(body + "'shared'")
+        assert permits(ground.filesystem(body + "'private'"), str(secret)) == "read"
+    finally:
+        link.unlink()
+
+
+def test_a_link_of_another_user_is_not_followed(ground: Ground, secret: Path) -> None:
+    link = ground.root / "theirs"
+    link.symlink_to(secret.parent)
+    body = f"read = ['{link}']"
+    assert permits(ground.filesystem(body), str(secret)) == "read"
+    if os.geteuid() == 0:
+        os.lchown(link, 4321, 4321)
+        told = ground.refused_filesystem(body)
+    else:
+        # As another user sees it; a policy file of one's own cannot be written for them.
+        context = attrs.evolve(ground.context, uid=os.geteuid() + 1)
+        with pytest.raises(PolicyError) as caught:
+            resolved(f"version = 1\n[policy.default.filesystem]\n{body}\n", context)
+        told = str(caught.value)
+    assert f"{link} is a symbolic link of user" in told
+
+
+def test_a_denied_link_is_denied_itself_and_where_it_leads(ground: Ground) -> None:
+    (ground.work / "shared.env").write_text("")
+    (ground.work / "app").mkdir()
+    (ground.work / "app/.env").symlink_to("../shared.env")
+    (ground.work / "dangling").symlink_to("made/later")
+    policy = ground.filesystem("write = ['{workdir}']\ndeny = ['**/.env', 'dangling']")
+    denied = {rule.path: rule.kind for rule in policy.filesystem.rules if rule.access == "deny"}
+    assert denied[f"{ground.work}/app/.env"] == "file"
+    assert denied[f"{ground.work}/shared.env"] == "file"
+    assert denied[f"{ground.work}/dangling"] == "file"
+    assert denied[f"{ground.work}/made/later"] == "missing"
+    assert policy.filesystem.links == ()
+
+
+def test_a_denial_through_a_link_that_the_agent_can_replace_is_refused(ground: Ground) -> None:
+    (ground.root / "gits/hooks").mkdir(parents=True)
+    (ground.work / ".git").symlink_to(ground.root / "gits")
+    told = ground.refused_filesystem("write = ['{workdir}']\ndeny = ['.git/hooks']")
+    assert "cannot be kept from the agent" in told
+    assert f"{ground.work}/.git, a symbolic link that the agent can replace" in told
+    # Where the agent cannot write, the link stays what it is.
+    policy = ground.filesystem(
+        f"read = ['{{workdir}}', '{ground.root}/gits']\ndeny = ['.git/hooks']"
+    )
+    assert permits(policy, f"{ground.root}/gits/hooks/x") is None
+
+
+def test_a_planted_link_cannot_turn_a_denial_into_a_grant(ground: Ground, secret: Path) -> None:
+    (ground.work / ".env").symlink_to(secret)
+    policy = ground.filesystem("write = ['{workdir}']\ndeny = ['**/.env']")
+    assert permits(policy, str(secret)) is None
+    assert permits(policy, f"{ground.work}/.env") is None
