@@ -43,13 +43,23 @@ class Arena:
         """Configuration files of rivals."""
         return os.path.join(self.base, "settings")
 
+    @property
+    def temporary(self) -> str:
+        """TMPDIR of every launcher."""
+        return os.path.join(self.base, "tmp")
+
+    @property
+    def runtime(self) -> str:
+        """XDG_RUNTIME_DIR of every launcher."""
+        return os.path.join(self.base, "xdg", "runtime")
+
     def environment(self, **more: str) -> dict[str, str]:
         """Environment of a launcher: little of the caller's, nothing kept in the caller's home.
 
         ``PYTHONDONTWRITEBYTECODE`` in particular must not get in, or every start compiles.
         """
         found = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        found["TMPDIR"] = os.path.join(self.base, "tmp")
+        found["TMPDIR"] = self.temporary
         for kind in ("CACHE", "CONFIG", "STATE", "RUNTIME"):
             suffix = "DIR" if kind == "RUNTIME" else "HOME"
             found[f"XDG_{kind}_{suffix}"] = os.path.join(self.base, "xdg", kind.lower())
@@ -61,7 +71,7 @@ def arena(parent: str | None = None) -> Iterator[Arena]:
     """Make an arena below ``parent`` (default: the temporary directory), remove it afterwards."""
     made = Arena(base=os.path.realpath(tempfile.mkdtemp(prefix="nemoclaw-bench-", dir=parent)))
     try:
-        for path in (made.work, made.outside, made.settings, os.path.join(made.base, "tmp")):
+        for path in (made.work, made.outside, made.settings, made.temporary):
             os.mkdir(path)
         for kind in ("cache", "config", "state", "runtime"):
             os.makedirs(os.path.join(made.base, "xdg", kind), mode=0o700)

@@ -74,7 +74,7 @@ def assemble(arena: Arena, only: Sequence[str] = ()) -> Field:
             absent.append(Row(name=rival.name, version=version, absent=str(walls)))
             continue
         elif not walls.equal:
-            notes.append(f"{rival.name} {walls}")
+            notes.append(f"{rival.name}: {walls}")
         entrants.append(Entrant(rival=rival, version=version))
     return Field(entrants=tuple(entrants), absent=tuple(absent), notes=tuple(notes))
 

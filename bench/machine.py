@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 import time
 
 _LANDLOCK_CREATE_RULESET = 444
@@ -21,7 +20,7 @@ def facts() -> dict[str, str]:
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB",
-        "python": f"{platform.python_version()} ({sys.executable})",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
         "landlock": _landlock(),
         "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),

@@ -55,9 +55,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print tables, and return the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     names = BENCHMARKS if options.benchmark == "all" else (options.benchmark,)
+    if options.runs is not None and options.runs < 1:
+        parser.error("--runs is at least 1")
     only = tuple(name for name in options.only.split(",") if name)
+    unknown = sorted(set(only) - {rival.name for rival in FIELD})
+    if unknown:
+        parser.error(f"no such rival: {', '.join(unknown)}")
     outputs = {
         kind: os.path.abspath(path)
         for kind in ("json", "markdown")
@@ -70,13 +76,17 @@ def main(argv: list[str] | None = None) -> int:
         os.chdir(made.work)
         try:
             field = assemble(made, only)
+            results = [_measure(name, field, made, options.runs) for name in names]
         except ProbeFailed as failure:
             print(f"bench: {failure}", file=sys.stderr)
             return 1
-        results = [_measure(name, field, made, options.runs) for name in names]
-        os.chdir("/")
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            processes.kill_all(processes.descendants(os.getpid()))
+            os.chdir("/")
     facts["load afterwards"] = machine.facts()["load"]
-    page = _page(facts, field, results, noisy=noisy or machine.noisy())
+    page = _page(facts, field, results, noisy=noisy)
     print(page)
     if "markdown" in outputs:
         with open(outputs["markdown"], "w") as file:

@@ -47,7 +47,7 @@ class Walls:
         if self.status != 0:
             return f"failed ({self.status}): {self.errors}"[:120]
         lacks = [f"not {name}" for name in sorted(INSIDE - self.found)]
-        return ", ".join(["walls:", *lacks, *sorted(self.found - INSIDE)])
+        return ", ".join([*lacks, *sorted(self.found - INSIDE)])
 
 
 def probe(rival: Rival, arena: Arena) -> Walls:

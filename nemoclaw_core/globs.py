@@ -90,7 +90,7 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
     set, the way a regular expression is run without backtracking."""
     last = len(segments) - 1
     found: set[str] = set()
-    pending = [(base, _close({0}, segments))]
+    pending = [(base, _close(frozenset({0}), segments))]
     while pending:
         directory, positions = pending.pop()
         if all("*" not in segments[at] for at in positions):
@@ -108,7 +108,7 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
                 if at == last:
                     found.add(path)
                 elif stat.S_ISDIR(mode):
-                    pending.append((path, _close({at + 1}, segments)))
+                    pending.append((path, _close(frozenset({at + 1}), segments)))
             continue
         try:
             entries = os.scandir(directory)
@@ -120,29 +120,33 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
             continue
         crossing = frozenset(at for at in positions if segments[at] == "**")
         inside = last in crossing
-        plain = [(segments[at], at) for at in positions if segments[at] != "**"]
         stay = _close(crossing, segments)
+        # Most patterns end in a plain name: one look into a table for each entry, no more.
+        named: dict[str, list[int]] = {}
+        wild = []
+        for at in positions - crossing:
+            if "*" in segments[at]:
+                wild.append((segments[at], at))
+            else:
+                named.setdefault(segments[at], []).append(at)
         with entries:
             for entry in entries:
                 name = entry.name
-                matched = inside
-                following = crossing
-                for segment, at in plain:
-                    if name == segment or ("*" in segment and _segment(segment, name)):
-                        if at == last:
-                            matched = True
-                        else:
-                            following = following | {at + 1}
-                if matched:
+                hits = named.get(name, ())
+                if wild:
+                    hits = [*hits, *(at for segment, at in wild if _segment(segment, name))]
+                if inside or last in hits:
                     found.add(entry.path)
+                following = stay
+                if hits:
+                    further = crossing.union(at + 1 for at in hits if at != last)
+                    following = _close(further, segments)
                 if following and entry.is_dir(follow_symlinks=False):
-                    pending.append(
-                        (entry.path, stay if following is crossing else _close(following, segments))
-                    )
+                    pending.append((entry.path, following))
     return found
 
 
-def _close(positions: set[int] | frozenset[int], segments: list[str]) -> frozenset[int]:
+def _close(positions: frozenset[int], segments: list[str]) -> frozenset[int]:
     """Add what is reached when a ``**`` stands for no segment at all (never the last one)."""
     reached = set(positions)
     for at in sorted(positions):

@@ -5,17 +5,23 @@ Nothing heavy is imported before a plan has to be compiled.
 
 from __future__ import annotations
 
+import _thread
 import os
 
-from nemoclaw_hookspecs.errors import UsageError
+from nemoclaw_hookspecs.errors import PluginError, UsageError
 
 from . import cache
-from .state import config_dir, private_dirs
+from .state import config_dir, ensure_private, private_dirs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from nemoclaw_hookspecs import Event
+
+    from .events.log import EventLog
+    from .events.record import Context as EventContext
     from .policy import Context
 
 _AROUND = frozenset({"pre_spawn", "post_exit"})
@@ -51,6 +57,7 @@ class Planned:
 
     :param plan: encoded, as :mod:`nemoclaw_core.seal` says.
     :param hooks: the hooks around a start that enabled plugins implement; mostly none.
+    :param sinks: the enabled plugins that implement ``on_event``; mostly none.
     :param cached: True when nothing had to be compiled.
     """
 
@@ -58,16 +65,20 @@ class Planned:
         self,
         plan: dict[str, Any],
         hooks: list[str],
+        sinks: list[str],
         digest: str,
         selector: tuple[str | None, str],
         cached: bool,
     ) -> None:
         self.plan = plan
         self.hooks = hooks
+        self.sinks = sinks
         self.digest = digest
         self.cached = cached
         self._selector = selector
         self._manager: Any = None
+        self._bus: Any = None
+        self._lock = _thread.allocate_lock()
 
     def prepare(self) -> dict[str, Any]:
         """The plan to start with, after every plugin's ``pre_spawn``.
@@ -101,16 +112,64 @@ class Planned:
             if outcome.error is not None:
                 sys.stderr.write(f"nemoclaw: {outcome.error}\n")
 
-    def _plugins(self) -> Any:
-        if self._manager is None:
-            from .plugins import PluginManager
-            from .policy import load
+    def open_log(self, context: EventContext) -> EventLog:
+        """The log of a sandbox. Plugins that implement ``on_event`` get what is appended to it.
 
-            selector, workdir = self._selector
-            manager = PluginManager()
-            manager.load(load(selector, context=context_for(workdir)).plugins)
-            self._manager = manager
-        return self._manager
+        :raises EventLogError: it cannot be opened.
+        """
+        from .events.log import EventLog
+
+        log = EventLog.open(context.sandbox, context=context)
+        if self.sinks:
+            from .events.bus import EventBus
+
+            with self._lock:
+                if self._bus is None:
+                    self._bus = EventBus(self.sinks, self._sink)
+            try:
+                self._bus.attach(context.sandbox, log, context)
+            except BaseException:
+                log.close()
+                raise
+        return log
+
+    def end_delivery(self) -> None:
+        """Give plugins a moment to take the events that they have not taken yet."""
+        if self._bus is None:
+            return
+        import sys
+
+        for plugin in self._bus.close():
+            sys.stderr.write(
+                f"nemoclaw: plugin {plugin!r} did not take every event; the next start with it "
+                "offers them again\n"
+            )
+
+    def _sink(self, plugin: str) -> Callable[[Event], Any]:
+        """``on_event`` of one plugin, which raises what the plugin raises."""
+        plugins = self._plugins()
+
+        def deliver(event: Event) -> Any:
+            outcome = plugins.one(plugin, "on_event", event=event)
+            if outcome is None:
+                raise PluginError(f"plugin {plugin!r} takes no events any more", plugin=plugin)
+            if outcome.error is not None:
+                raise outcome.error
+            return outcome.value
+
+        return deliver
+
+    def _plugins(self) -> Any:
+        with self._lock:
+            if self._manager is None:
+                from .plugins import PluginManager
+                from .policy import load
+
+                selector, workdir = self._selector
+                manager = PluginManager()
+                manager.load(load(selector, context=context_for(workdir)).plugins)
+                self._manager = manager
+            return self._manager
 
 
 def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> Planned:
@@ -127,11 +186,18 @@ def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> 
     if use_cache:
         entry = cache.load(name)
         if entry is not None:
-            return Planned(entry["plan"], entry["hooks"], entry["digest"], asked, True)
+            return _planned(entry, asked, True)
+    for path in private_dirs()[1:]:
+        # Before anything looks for them: what is found now holds for the next start too.
+        ensure_private(path)
     entry = _compile(context_for(workdir), selector)
     if use_cache:
         cache.store(name, entry)
-    return Planned(entry["plan"], entry["hooks"], entry["digest"], asked, False)
+    return _planned(entry, asked, False)
+
+
+def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool) -> Planned:
+    return Planned(entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached)
 
 
 def _ids() -> tuple[int, ...]:
@@ -169,10 +235,11 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     manager = PluginManager()
     manager.load(policy.plugins)
     plan = seal.encode(compile_plan(policy, host.probe(), manager))
-    hooks = {hook for plugin in manager.loaded for hook in manager.hooks_of(plugin)}
+    hooks = {plugin: manager.hooks_of(plugin) for plugin in manager.loaded}
     return {
         "plan": plan,
-        "hooks": sorted(hooks & _AROUND),
+        "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
+        "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
         "digest": cache.key(repr(plan)),
         "observations": [list(each) for each in observations],
         "modules": cache.module_states(),

@@ -96,7 +96,7 @@ class PluginManager(pluggy.PluginManager):
     def attempt(self, plugins: PluginPolicy) -> dict[str, PluginError | PolicyError]:
         """As :meth:`load`, but return what failed, by name, and keep what could be loaded.
 
-        For showing a person what is wrong. Never start an agent on the promise.
+        For showing a person what is wrong. Never start an agent on the result.
         """
         available: dict[str, list[Installed]] = {}
         for installed in discover():

@@ -23,17 +23,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
 from . import names, planning
-from .events.log import EventLog
 from .events.record import Context
 from .launcher import wire
 from .supervisor.launcher import Launcher
 from .supervisor.session import Command, Session, environment_for
+
+if TYPE_CHECKING:
+    from .events.log import EventLog
 
 _SIGTERM = 15
 _GRACE = 2.0
@@ -70,7 +72,14 @@ class Completed:
 class Process:
     """A command that runs in a sandbox of its own."""
 
-    def __init__(self, session: Session, log: EventLog, argv: Sequence[str]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        log: EventLog,
+        argv: Sequence[str],
+        gone: Callable[[Process], None],
+    ) -> None:
+        self._gone = gone
         self._session = session
         self._log = log
         self._argv = tuple(argv)
@@ -144,6 +153,13 @@ class Process:
             self._session.close()
         finally:
             self._log.close()
+            self._gone(self)
+
+    def settle(self) -> None:
+        """Take note of the end of a command whose sandbox is gone."""
+        with self._lock:
+            if not self._done:
+                self._wait(None, None)
 
     def end(self, reason: str) -> None:
         """Ask the command to end, and end its sandbox if it does not within two seconds."""
@@ -191,6 +207,7 @@ class Sandbox:
         self._plan = self._planned.plan
         self._spare = spare
         self._waiting: deque[_Ready] = deque()
+        self._running: set[Process] = set()
         self._lock = threading.Lock()
         self._launcher: Launcher | None = Launcher.execute()
         self._launcher.prepare(self._plan)
@@ -234,6 +251,9 @@ class Sandbox:
         for ready in waiting:
             ready.session.close()
             ready.log.close()
+        for process in list(self._running):
+            process.settle()
+        self._planned.end_delivery()
 
     def start(
         self,
@@ -272,8 +292,11 @@ class Sandbox:
             ready.session.kill()
             ready.log.close()
             raise
+        process = Process(ready.session, ready.log, argv, self._running.discard)
+        # Kept although the caller may not: a sandbox ends when its channel is closed.
+        self._running.add(process)
         self._refill()
-        return Process(ready.session, ready.log, argv)
+        return process
 
     def run(
         self,
@@ -371,8 +394,8 @@ class Sandbox:
         launcher = self._launcher
         if launcher is None:
             raise UsageError("the Sandbox is closed")
-        log = EventLog.open(name)
         context = Context(name, policy=self._plan["policy"], policy_digest=self._planned.digest)
+        log = self._planned.open_log(context)
         try:
             return _Ready(Session(launcher, self._plan, context, log), log)
         except BaseException:

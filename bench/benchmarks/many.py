@@ -27,6 +27,7 @@ _MIB = 1 << 20
 
 _COLUMNS = (
     Column(key="count", title="sandboxes"),
+    Column(key="short", title="did not start"),
     Column(key="up", title="all run, s"),
     Column(key="processes", title="processes each", digits=1),
     Column(key="private", title="private MiB each"),
@@ -164,7 +165,7 @@ def _once(supervisor: _Supervisor, count: int, mark: str) -> dict[str, Value]:
     argv = ["/bin/sleep", mark]
     start = time.perf_counter()
     supervisor.start(argv, count)
-    _wait_until_up(supervisor, tuple(word.encode() for word in argv), count)
+    running = _wait_until_up(supervisor, tuple(word.encode() for word in argv), count)
     up = time.perf_counter() - start
     now = processes.descendants(us)
     memory = processes.total_private_memory(now)
@@ -174,14 +175,15 @@ def _once(supervisor: _Supervisor, count: int, mark: str) -> dict[str, Value]:
     left = processes.gone(before, _GONE)
     gone = time.perf_counter() - start
     return {
-        "count": count,
+        "count": running,
+        "short": count - running,
         "up": up,
-        "processes": len(now - before) / count,
+        "processes": len(now - before) / running,
         "private": None
         if memory is None or memory_before is None
-        else (memory - memory_before) / count / _MIB,
+        else (memory - memory_before) / running / _MIB,
         "threads": held.threads - held_before.threads,
-        "descriptors": (held.descriptors - held_before.descriptors) / count,
+        "descriptors": (held.descriptors - held_before.descriptors) / running,
         "gone": gone if not left else "never",
         "left": len(left),
     }
@@ -194,12 +196,13 @@ def _held(pids: set[int]) -> _Held:
     )
 
 
-def _wait_until_up(supervisor: _Supervisor, argv: tuple[bytes, ...], count: int) -> None:
-    """Wait until ``count`` processes have exactly this command line.
+def _wait_until_up(supervisor: _Supervisor, argv: tuple[bytes, ...], count: int) -> int:
+    """Wait until ``count`` processes have exactly this command line, and return how many have.
 
-    Launchers have it too, but at the end of a longer one.
+    Launchers have it too, but at the end of a longer one. Less than ``count`` are returned when
+    some launchers have given up and all others run.
 
-    :raises NotAllUp: they did not within ``_PATIENCE``, or some have given up.
+    :raises NotAllUp: they did not within ``_PATIENCE``, or every launcher has given up.
     """
     running: set[int] = set()
     end = time.monotonic() + _PATIENCE
@@ -209,10 +212,12 @@ def _wait_until_up(supervisor: _Supervisor, argv: tuple[bytes, ...], count: int)
             if processes.command_line(pid) == argv:
                 running.add(pid)
         if len(running) >= count:
-            return
+            return count
         given_up = supervisor.given_up()
-        if given_up and len(running) + given_up >= count:
+        if given_up >= count:
             raise NotAllUp(f"{given_up} of {count} launchers gave up")
+        if len(running) + given_up >= count:
+            return len(running)
         if time.monotonic() > end:
             raise NotAllUp(f"only {len(running)} of {count} run after {_PATIENCE:.0f} s")
         # Looking must not take what the launchers need: a fifth of one core at most.
@@ -221,6 +226,7 @@ def _wait_until_up(supervisor: _Supervisor, argv: tuple[bytes, ...], count: int)
 
 def _budgets(row: Row) -> Iterator[Budget]:
     promised = {
+        "short": ("sandboxes that did not start", 0.0),
         "up": ("s until all run", 5.0),
         "threads": ("threads more, for all together", 0.0),
         "descriptors": ("descriptors each", 4.0),

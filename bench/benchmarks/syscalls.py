@@ -56,7 +56,7 @@ def measure(field: Field, arena: Arena, runs: int) -> Result:
     absent = list(field.missing(lambda _: True))
     entrants = [*field.entrants]
     if compiled:
-        entrants.insert(1, Entrant(rival=_FILTERED, version=""))
+        entrants[1:1] = [Entrant(rival=floor, version="") for floor in _FLOORS]
     taking_part = {entrant.name: entrant for entrant in entrants}
     for order in rounds(list(taking_part), runs):
         for name in order:
@@ -79,7 +79,15 @@ def _filtered(arena: Arena, argv: Sequence[str]) -> Command:
     return Command(argv=(*argv, "filter"), environment=arena.environment())
 
 
+def _restricted(arena: Arena, argv: Sequence[str]) -> Command:
+    return Command(argv=(*argv, "landlock"), environment=arena.environment())
+
+
 _FILTERED = Rival(name="bare, smallest seccomp filter", version=str, command=_filtered)
+_RESTRICTED = Rival(
+    name="bare, that and the smallest Landlock ruleset", version=str, command=_restricted
+)
+_FLOORS = (_FILTERED, _RESTRICTED)
 
 
 def _program(arena: Arena) -> tuple[list[str], str, bool]:
@@ -142,10 +150,10 @@ def _result(
         for name, entrant in taking_part.items()
     ]
     notes = [how, "open+close-deep has no budget: Landlock walks from the file up to the root."]
-    floor = best.get(_FILTERED.name)
-    if floor is not None:
-        ratio = floor["getpid"] / bare["getpid"]
-        notes.append(f"On this machine any seccomp filter at all makes getpid {ratio:.2f} x.")
+    for floor in _FLOORS:
+        if floor.name in best:
+            ratios = (f"{call} {best[floor.name][call] / bare[call]:.2f} x" for call in _PROMISED)
+            notes.append(f"Floor, {floor.name}: {', '.join(ratios)}.")
     budgets = [
         Budget(what=f"{call}, times bare", limit=_LIMIT, measured=found[call] / bare[call])
         for name, found in best.items()

@@ -1,13 +1,16 @@
 """How a sandbox dies: by SIGTERM or SIGKILL of its launcher, or because its command ended.
 
 Inside runs a shell that has left two children in the background. "Gone" is when no process that
-came with the launcher is alive, wherever it was reparented to.
+came with the launcher is alive, wherever it was reparented to. Traces are what is there then and
+was not before: mounts, control groups, anything in the work directory, files and sockets in the
+directories for temporary and run-time files.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import attrs
@@ -37,7 +40,8 @@ _COLUMNS = tuple(
     for case in _CASES
     for column in (
         Column(key=case, title=f"{case}: gone, ms", digits=1),
-        Column(key=f"{case} left", title="left behind"),
+        Column(key=f"{case} left", title="alive"),
+        Column(key=f"{case} traces", title="traces"),
     )
 )
 
@@ -50,8 +54,8 @@ class _Death:
     """Milliseconds until nothing lived, or until we lost patience."""
     left: int
     """Processes that were alive then."""
-    mounts: int
-    """Mounts that were there then and not before."""
+    traces: tuple[str, ...]
+    """What else was there then and not before."""
 
 
 class DidNotStart(Exception):
@@ -77,12 +81,13 @@ def measure(field: Field, arena: Arena, runs: int) -> Result:
             for case in _CASES
             for what, key, limit in (
                 ("ms until gone, worst", case, _LIMIT),
-                ("processes or mounts left behind", f"{case} left", 0.0),
+                ("processes left alive", f"{case} left", 0.0),
+                ("traces left", f"{case} traces", 0.0),
             )
         ],
         notes=(
-            f"Left behind: alive {_PATIENCE:.0f} s later. Times are medians, budgets hold for the"
-            " worst.",
+            f"Alive: processes {_PATIENCE:.0f} s later. Traces: mounts, control groups and files"
+            " that are left. Times are medians; the rest, and budgets, are the worst.",
             "`command ends` counts from the end of the command inside: a launcher that waits for"
             " background children is shown with what still runs.",
         ),
@@ -92,6 +97,7 @@ def measure(field: Field, arena: Arena, runs: int) -> Result:
 def _row(entrant: Entrant, arena: Arena, runs: int) -> Row:
     values: dict[str, Value] = {}
     samples: dict[str, list[float]] = {}
+    found: set[str] = set()
     for case in _CASES:
         deaths: list[_Death] = []
         for _ in range(runs):
@@ -103,17 +109,22 @@ def _row(entrant: Entrant, arena: Arena, runs: int) -> Row:
                 processes.kill_all(processes.descendants(os.getpid()))
                 processes.gone(set(), 10.0)
         samples[case] = [death.wall for death in deaths]
-        samples[f"{case} left"] = [float(death.left + death.mounts) for death in deaths]
-        worst = max(death.left + death.mounts for death in deaths)
+        samples[f"{case} left"] = [float(death.left) for death in deaths]
+        samples[f"{case} traces"] = [float(len(death.traces)) for death in deaths]
+        worst = max(death.left for death in deaths)
         values[case] = Series(tuple(samples[case])).median if worst == 0 else "never"
         values[f"{case} left"] = worst
+        values[f"{case} traces"] = max(len(death.traces) for death in deaths)
+        found.update(trace for death in deaths for trace in death.traces)
+    for trace in sorted(found)[:20]:
+        print(f"bench: {entrant.name} left {trace}", file=sys.stderr)
     return Row(name=entrant.name, version=entrant.version, values=values, samples=samples)
 
 
 def _die(entrant: Entrant, arena: Arena, case: str) -> _Death:
     script = _ENDS if case == "command ends" else _STAYS
     command = entrant.rival.command(arena, ["/bin/sh", "-c", script])
-    mounts = processes.mounts()
+    before = _traces(arena)
     null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
     launcher = os.posix_spawnp(
         command.argv[0], command.argv, command.environment, file_actions=null
@@ -127,7 +138,20 @@ def _die(entrant: Entrant, arena: Arena, case: str) -> _Death:
         os.kill(launcher, signal.Signals[case])
     left = processes.gone(set(), _PATIENCE)
     wall = (time.perf_counter() - start) * 1e3
-    return _Death(wall=wall, left=len(left), mounts=max(0, processes.mounts() - mounts))
+    return _Death(wall=wall, left=len(left), traces=tuple(sorted(_traces(arena) - before)))
+
+
+def _traces(arena: Arena) -> set[str]:
+    """Everything that a sandbox could forget, as it is now."""
+    found = processes.mounts()
+    for root, directories, _ in os.walk("/sys/fs/cgroup"):
+        found.update(os.path.join(root, name) for name in directories)
+    for root, directories, files in os.walk(arena.work):
+        found.update(os.path.join(root, name) for name in (*directories, *files))
+    for scratch in (arena.temporary, arena.runtime):
+        for root, _, files in os.walk(scratch):
+            found.update(os.path.join(root, name) for name in files)
+    return found
 
 
 def _wait_until_up(sleepers: int) -> int:

@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = import_module(f".{name}", __name__)
         status: int = command.main(arguments[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None when it was closed before the start.
+            sys.stdout.flush()
         return status
     except NemoclawError as error:
         report(error)

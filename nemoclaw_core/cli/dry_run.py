@@ -1,4 +1,4 @@
-"""``nemoclaw run --dry-run``: what would be done, in order, and the policy line behind each step."""
+"""``nemoclaw run --dry-run``: what would be done, in order, and the policy line of each step."""
 
 from __future__ import annotations
 

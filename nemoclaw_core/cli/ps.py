@@ -28,7 +28,8 @@ def running() -> list[dict[str, Any]]:
         try:
             sock = control.connect(name)
         except UsageError:
-            continue  # Its supervisor was killed, or ends just now.
+            control.forget_stale(name)
+            continue
         try:
             sock.settimeout(5)
             control.send_json(sock, {"request": "status"})

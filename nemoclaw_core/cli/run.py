@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-from nemoclaw_hookspecs.errors import NemoclawError, UsageError
+from nemoclaw_hookspecs.errors import (
+    EventLogError,
+    LayerUnavailable,
+    NemoclawError,
+    PluginError,
+    UsageError,
+)
 
 from .. import names
 from . import options
@@ -71,9 +77,12 @@ def main(argv: list[str]) -> int:
 
 def _run(given: options.Options, name: str, started: Callable[[], None] | None) -> int:
     # The launcher is a copy of this process: made before anything heavy is imported.
+    from ..launcher import kernel
     from ..supervisor.launcher import Launcher
 
     launcher = Launcher.fork()
+    # Its memory holds the caller's environment: no core dump, no other process of the user.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     try:
         return _supervise(launcher, given, name, started)
     finally:
@@ -84,7 +93,6 @@ def _supervise(
     launcher: Launcher, given: options.Options, name: str, started: Callable[[], None] | None
 ) -> int:
     from .. import planning
-    from ..events.log import EventLog
     from ..events.record import Context
     from ..state import runtime_dir
     from ..supervisor import foreground, terminal
@@ -92,10 +100,14 @@ def _supervise(
     from ..supervisor.session import Command, Session, environment_for
 
     workdir = planning.choose_workdir(given.last("--workdir"))
-    planned = planning.load_plan(
-        given.last("--policy"), workdir, use_cache="--no-cache" not in given.flags
-    )
-    plan = planned.prepare()
+    try:
+        planned = planning.load_plan(
+            given.last("--policy"), workdir, use_cache="--no-cache" not in given.flags
+        )
+        plan = planned.prepare()
+    except (LayerUnavailable, PluginError) as error:
+        _log_refusal(name, given.rest, error)
+        raise
     launcher.prepare(plan, (runtime_dir(),))
     _warn_of_gaps(plan)
     timeout = given.last("--timeout")
@@ -111,19 +123,23 @@ def _supervise(
         ignored_signals=foreground.ignored_signals(),
     )
     context = Context(name, policy=plan["policy"], policy_digest=planned.digest)
-    log = EventLog.open(name)
+    log = planned.open_log(context)
+    control = Control(name, plan, given.rest)
     try:
-        session = Session(launcher, plan, context, log, remove=(socket_path(name),))
-        control = Control(session, plan, given.rest)
+        # The name is taken before anything is built: a second start of it changes nothing.
         control.listen()
+        session = Session(launcher, plan, context, log, remove=(socket_path(name),))
+        control.attach(session)
         session.wait_ready()
         front = foreground.Foreground(session, control, timeout=seconds, started=started)
         status = front.run(command)
         _tell_left_behind(session.left_behind)
     finally:
         log.close()
+        control.close()
         # Before this process ends, perhaps by the agent's signal: nothing may outlive it.
         launcher.close()
+        planned.end_delivery()
     planned.post_exit(status, front.reason)
     if front.timed_out:
         sys.stderr.write(f"nemoclaw: {name} was ended after {seconds:g} s\n")
@@ -133,21 +149,34 @@ def _supervise(
     return foreground.end_like(status)
 
 
-def _check_stdio() -> None:
-    """Refuse standard streams that would be a way out of the view.
+def _log_refusal(name: str, argv: list[str], error: NemoclawError) -> None:
+    """Leave an event for a start that came to nothing because of the host or a plugin."""
+    from ..events import ocsf
+    from ..events.log import EventLog
+    from ..events.record import Context
 
-    :raises UsageError: one of them is a directory: openat(2) starts from it, whatever the root is.
+    context = Context(name)
+    try:
+        log = EventLog.open(name, context=context)
+        try:
+            log.append(ocsf.sandbox_refused(context, argv=argv, error=error))
+        finally:
+            log.close()
+    except EventLogError as failed:
+        sys.stderr.write(f"nemoclaw: {failed}\n")  # the refusal itself is told by the caller
+
+
+def _check_stdio() -> None:
+    """Put something in the place of standard streams that the caller has closed.
+
+    Otherwise the next file that is opened would become one.
     """
     for descriptor in (0, 1, 2):
         try:
-            found = os.fstat(descriptor)
+            os.fstat(descriptor)
         except OSError:
-            # Closed by the caller: the next file that is opened must not take its place.
             if os.open(os.devnull, os.O_RDWR) != descriptor:
                 raise UsageError(f"descriptor {descriptor} is closed") from None
-            continue
-        if found.st_mode & 0o170000 == 0o040000:
-            raise UsageError(f"descriptor {descriptor} is a directory", remedy="redirect a file")
 
 
 def _start_in(workdir: str) -> str:

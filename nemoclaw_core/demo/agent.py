@@ -12,7 +12,7 @@ import platform
 import socket
 import subprocess
 import sys
-from typing import Any, Dict
+from typing import Any
 
 SYSCALLS = {
     "x86_64": {"mount": 165, "ptrace": 101, "finit_module": 313},
@@ -28,83 +28,83 @@ def call(name: str, *arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def read_project(stage: Dict[str, Any]) -> str:
+def read_project(stage: dict[str, Any]) -> str:
     with open("greeting.py") as file:
-        return "%d characters of greeting.py" % len(file.read())
+        return f"{len(file.read())} characters of greeting.py"
 
 
-def edit_project(stage: Dict[str, Any]) -> str:
+def edit_project(stage: dict[str, Any]) -> str:
     with open("greeting.py", "a") as file:
         file.write("\n\nprint(greet('agent'))\n")
     return "added a line to greeting.py"
 
 
-def run_python(stage: Dict[str, Any]) -> str:
+def run_python(stage: dict[str, Any]) -> str:
     done = subprocess.run([sys.executable, "greeting.py"], stdout=subprocess.PIPE, check=True)
     return done.stdout.decode().strip()
 
 
-def commit(stage: Dict[str, Any]) -> str:
+def commit(stage: dict[str, Any]) -> str:
     subprocess.run(["git", "add", "greeting.py"], check=True)
     subprocess.run(["git", "commit", "--quiet", "-m", "Greet the agent"], check=True)
     done = subprocess.run(["git", "log", "--oneline"], stdout=subprocess.PIPE, check=True)
-    return "%d commits" % len(done.stdout.splitlines())
+    return f"{len(done.stdout.splitlines())} commits"
 
 
-def read_key(stage: Dict[str, Any]) -> str:
+def read_key(stage: dict[str, Any]) -> str:
     with open(os.path.expanduser("~/.ssh/id_ed25519")) as file:
         return file.read()
 
 
-def read_env(stage: Dict[str, Any]) -> str:
+def read_env(stage: dict[str, Any]) -> str:
     with open(".env") as file:
         return file.read()
 
 
-def write_usr(stage: Dict[str, Any]) -> str:
+def write_usr(stage: dict[str, Any]) -> str:
     with open("/usr/nemoclaw-demo", "w") as file:
         file.write("owned")
     return "wrote /usr/nemoclaw-demo"
 
 
-def plant_hook(stage: Dict[str, Any]) -> str:
+def plant_hook(stage: dict[str, Any]) -> str:
     with open(".git/hooks/post-commit", "w") as file:
         file.write("#!/bin/sh\ntouch ~/owned\n")
     return "planted a hook"
 
 
-def move_git_aside(stage: Dict[str, Any]) -> str:
+def move_git_aside(stage: dict[str, Any]) -> str:
     os.rename(".git", ".git-aside")
     os.makedirs(".git/hooks")
     return "made a .git/hooks of its own"
 
 
-def raw_socket(stage: Dict[str, Any]) -> str:
+def raw_socket(stage: dict[str, Any]) -> str:
     socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
     return "opened a raw socket"
 
 
-def mount(stage: Dict[str, Any]) -> str:
+def mount(stage: dict[str, Any]) -> str:
     call("mount", b"none", b"/tmp", b"tmpfs", 0, None)
     return "mounted a tmpfs"
 
 
-def ptrace(stage: Dict[str, Any]) -> str:
+def ptrace(stage: dict[str, Any]) -> str:
     call("ptrace", 16, os.getppid(), 0, 0)
     return "attached to its parent"
 
 
-def load_module(stage: Dict[str, Any]) -> str:
+def load_module(stage: dict[str, Any]) -> str:
     call("finit_module", -1, b"", 0)
     return "loaded a module"
 
 
-def host_loopback(stage: Dict[str, Any]) -> str:
+def host_loopback(stage: dict[str, Any]) -> str:
     with socket.create_connection(("127.0.0.1", stage["port"]), timeout=5) as connection:
         return connection.recv(100).decode()
 
 
-def signal_outside(stage: Dict[str, Any]) -> str:
+def signal_outside(stage: dict[str, Any]) -> str:
     os.kill(stage["pid"], 0)
     return "reached a process of the host"
 
@@ -131,7 +131,7 @@ def main() -> None:
         stage = json.load(file)
     for kind, steps in (("work", WORK), ("attempt", ATTEMPTS)):
         for step in steps:
-            line = {"kind": kind, "name": step.__name__}
+            line: dict[str, Any] = {"kind": kind, "name": step.__name__}
             try:
                 line["got"] = step(stage)
             except OSError as error:

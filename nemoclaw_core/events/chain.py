@@ -9,7 +9,6 @@ must say. The fixed end lets the writer find its place again without a JSON pars
 from __future__ import annotations
 
 import os
-
 from _blake2 import blake2b
 
 from .encoder import encode
@@ -79,19 +78,20 @@ def place(line: bytes) -> tuple[int, str] | None:
     return int(number), previous.decode()
 
 
-def last_line(fd: int, size: int) -> tuple[bytes, int]:
+def last_line(fd: int, size: int) -> tuple[bytes, int] | None:
     """The last complete line among the first ``size`` bytes, and the number of bytes after it.
 
-    The line is empty if there is none within reach: at the start of the file, or longer than a
-    record may be.
+    The line is empty if there is none. None: the end is not what an append leaves, whole or torn,
+    because the line or what follows it is longer than a record may be.
     """
     begin = max(0, size - 2 * MAX_LINE)
     data = os.pread(fd, size - begin, begin)
     end = data.rfind(b"\n") + 1
-    start = data.rfind(b"\n", 0, end - 1) + 1 if end else 0
-    if start == 0 and begin > 0:
-        return b"", len(data) - end
-    return data[start:end], len(data) - end
+    start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    torn = len(data) - end
+    if end - start > MAX_LINE or torn > MAX_LINE or (start == 0 and begin > 0):
+        return None
+    return data[start:end], torn
 
 
 def head(sequence: int, line_digest: str) -> bytes:

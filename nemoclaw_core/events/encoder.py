@@ -38,9 +38,14 @@ try:
         """
         return "".join(_encode(value, 0))
 
-except ImportError:  # an interpreter without the C accelerator: slower to start, same text
+except (ImportError, AttributeError, TypeError):
+    # An interpreter without the C accelerator, or with another one: slower to start, same text.
     import json
 
-    encode = json.JSONEncoder(
+    _encoder = json.JSONEncoder(
         check_circular=False, allow_nan=False, separators=(",", ":"), default=_refuse
-    ).encode
+    )
+
+    def encode(value: Any) -> str:
+        """As above."""
+        return _encoder.encode(value)

@@ -6,13 +6,15 @@ import errno
 import os
 import stat
 
-from nemoclaw_core.names import check_name
-from nemoclaw_core.state import ensure_private, state_dir
 from nemoclaw_hookspecs.errors import EventLogError
+
+from ..names import check_name
+from ..state import ensure_private, state_dir
 
 LOG = "events.jsonl"
 HEAD = "events.head"
 OUTPUT = "output.log"
+"""What a detached agent prints."""
 
 
 def open_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 
@@ -14,103 +15,85 @@ from .reserve import reserve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _RESERVE = 64 * 1024
+_LOW = 32 * 1024
+"""Bytes of reserved space below which more is reserved."""
+_ANY = 1 << 62
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EventLog:
-    """An open log. Several may be open for one sandbox; each append takes the log's lock.
+    """An open log. Threads may share it; several may be open for one sandbox.
 
-    An append writes one line with one write(2) and then notes the chain's head. When the disk is
-    full the line is taken back whole, so the log never holds a part of a record. Space for the last
-    records is reserved ahead.
+    An append writes one line with one write(2), then notes the chain's head in a file beside the
+    log. When either fails the line is taken back whole, so the log never holds a part of a record,
+    nor one that its writer believes was not written.
+
+    Space is reserved ahead. Only records that tell of an end may use it up: while the disk is full
+    nothing new can begin, and what has begun can still be logged to its end.
     """
 
-    def __init__(self, log: int, head: int, path: str, *, durable: bool) -> None:
+    def __init__(self, log: int, head: int, path: str, context: Context, *, durable: bool) -> None:
         self._log = log
         self._head = head
         self._path = path
+        self._context = context
         self._durable = durable
-        self._size = -1
+        self._owner = os.getpid()
+        # Lock of this process's threads: the file's locks exclude other openings alone.
+        self._mutex = _thread.allocate_lock()
+        self._size = -1  # -1: to be learned from the file
         self._sequence = 0
         self._digest = chain.START
         self._reserved = 0
+        self._watcher: Callable[[], None] | None = None
 
     @classmethod
     def open(
-        cls, sandbox: str, *, directory: str | None = None, durable: bool = False
+        cls,
+        sandbox: str,
+        *,
+        directory: str | None = None,
+        durable: bool = False,
+        context: Context | None = None,
     ) -> EventLog:
         """Open the log of a sandbox, which is made if it is missing.
 
+        What is wrong with a log that was there before is told by its next record.
+
         :param directory: what holds the sandboxes' folders; ``state_dir()`` if None.
         :param durable: wait after each record until it is on the disk (fdatasync(2)), against loss
-            of power. Without it a record survives the end of every process, not that of the machine.
-        :raises EventLogError: the folder or a file in it is not the caller's own.
+            of power. Without it a record survives the end of every process, not of the machine.
+        :param context: for the events that tell what is wrong with the log.
+        :raises EventLogError: the folder or a file in it is not the caller's own, cannot be opened,
+            or there is no room for what the sandbox will have to log.
         """
-        folder, path = open_folder(sandbox, directory=directory, create=True)
+        log, head, path = _open_files(sandbox, directory)
+        opened = cls(log, head, path, context or Context(sandbox), durable=durable)
         try:
-            log = open_file(folder, LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, f"{path}/{LOG}")
-            try:
-                head = open_file(folder, HEAD, os.O_RDWR | os.O_CREAT, f"{path}/{HEAD}")
-            except BaseException:
-                os.close(log)
-                raise
-        except OSError as error:
-            if isinstance(error, EventLogError):
-                raise
-            raise EventLogError(f"cannot open it: {error.strerror}", where=path) from None
-        finally:
-            os.close(folder)
-        opened = cls(log, head, f"{path}/{LOG}", durable=durable)
-        locks.lock(log, locks.OPENED, locks.SHARED, opened._path)
-        opened._begin(Context(sandbox))
+            locks.lock(log, locks.OPENED, locks.SHARED, path)
+            opened._begin()
+        except BaseException:
+            opened.close()
+            raise
         return opened
 
-    def _begin(self, context: Context) -> None:
-        """Find the end of the log. What a dead writer left torn is removed, and told."""
-        locks.lock(self._log, locks.APPENDING, locks.EXCLUSIVE, self._path)
-        try:
-            size = os.fstat(self._log).st_size
-            line, torn = chain.last_line(self._log, size)
-            if torn:
-                os.ftruncate(self._log, size - torn)
-            self._catch_up()
-            damage = self._damage(line, size)
-            if torn:
-                detail = f"{torn} bytes of an unfinished record were removed"
-                self._write(ocsf.log_damaged(context, damage="torn", detail=detail))
-            if damage:
-                self._write(ocsf.log_damaged(context, damage=damage[0], detail=damage[1]))
-        finally:
-            locks.unlock(self._log, locks.APPENDING)
+    @property
+    def end(self) -> int:
+        """Where the last acknowledged record ends: bytes from the beginning of the file."""
+        return max(self._size, 0)
 
-    def _damage(self, line: bytes, size: int) -> tuple[str, str] | None:
-        """What is wrong between the log's last line and the head that was noted, if anything."""
-        noted = chain.parse_head(os.pread(self._head, chain.HEAD_SIZE + 1, 0))
-        if noted is None:
-            return ("headless", "events.head is missing or damaged") if size else None
-        if line and chain.place(line) is None:
-            return "altered", "the last record does not place itself in the chain"
-        sequence, digest = noted
-        if self._sequence < sequence:
-            return "lost", f"it ends at record {self._sequence}, and {sequence} were written"
-        if self._sequence == sequence and self._digest != digest:
-            return "altered", f"record {sequence} is not the one that was written"
-        return None
+    @property
+    def closed(self) -> bool:
+        """True after :meth:`close`."""
+        return self._log < 0
 
-    def _catch_up(self) -> None:
-        """Learn the chain's end, if another writer has moved it. The lock is held."""
-        size = os.fstat(self._log).st_size
-        if size == self._size:
-            return
-        line, _ = chain.last_line(self._log, size)
-        place = chain.place(line) if line else None
-        self._sequence = place[0] if place is not None else 0
-        self._digest = chain.digest(line) if line else chain.START
-        self._size = size
-        self._reserved = size
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` after each record, and when the log is closed. It must not block."""
+        self._watcher = watcher
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write a record. When this returns, the record outlives this process.
@@ -118,49 +101,186 @@ class EventLog:
         :raises EventLogError: it could not be written. Nothing of it stands in the log, and what
             it tells of must not be done.
         """
+        with self._mutex:
+            if os.getpid() != self._owner:
+                raise EventLogError("another process opened this log", where=self._path)
+            if self._log < 0:
+                raise EventLogError("this log is closed", where=self._path)
+            locks.lock(self._log, locks.APPENDING, locks.EXCLUSIVE, self._path)
+            try:
+                found = os.fstat(self._log)
+                if found.st_size != self._size or not found.st_nlink:
+                    self._find_end(found)
+                self._write(record)
+            finally:
+                locks.unlock(self._log, locks.APPENDING)
+        if self._watcher is not None:
+            self._watcher()
+
+    def close(self) -> None:
+        """Give the unused reservation back, and close. May be called twice."""
+        with self._mutex:
+            if self._log < 0:
+                return
+            log, self._log = self._log, -1
+            try:
+                # A writer that shares this log keeps its reservation, and gives it back itself.
+                if os.getpid() == self._owner and locks.try_lock(
+                    log, locks.OPENED, locks.EXCLUSIVE
+                ):
+                    os.ftruncate(log, os.fstat(log).st_size)
+            except OSError:
+                pass  # Every record is written; some disk space stays taken.
+            finally:
+                os.close(log)
+                os.close(self._head)
+        if self._watcher is not None:
+            self._watcher()
+
+    def _begin(self) -> None:
         locks.lock(self._log, locks.APPENDING, locks.EXCLUSIVE, self._path)
         try:
-            self._catch_up()
-            self._write(record)
+            self._find_end(os.fstat(self._log))
+            if not self._make_room(self._size, 0):
+                raise _unwritten(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._path)
         finally:
             locks.unlock(self._log, locks.APPENDING)
 
+    def _find_end(self, found: os.stat_result) -> None:
+        """Learn where the chain ends, after another writer, a crash or a stranger moved its end.
+
+        The lock is held. What should not be so is set right, and told by a record.
+        """
+        if not found.st_nlink:
+            raise EventLogError("the event log was removed while it was in use", where=self._path)
+        last = chain.last_line(self._log, found.st_size)
+        if last is None:
+            raise EventLogError(
+                "the event log ends in something that nemoclaw did not write",
+                where=self._path,
+                remedy="move it away after looking at it, or choose another name for the sandbox",
+            )
+        line, torn = last
+        if torn:
+            os.ftruncate(self._log, found.st_size - torn)
+        damage = self._judge(line)
+        self._size = found.st_size - torn
+        self._reserved = 0
+        if torn:
+            detail = f"{torn} bytes of an unfinished record were removed"
+            self._write(ocsf.log_damaged(self._context, damage="torn", detail=detail))
+        if damage is not None:
+            self._write(ocsf.log_damaged(self._context, damage=damage[0], detail=damage[1]))
+            os.ftruncate(self._head, chain.HEAD_SIZE)
+
+    def _judge(self, line: bytes) -> tuple[str, str] | None:
+        """Continue after ``line``, the log's last; and what is wrong with it, if anything.
+
+        It is compared with the head on the disk and with the last record that is known here.
+        """
+        data = os.pread(self._head, chain.HEAD_SIZE + 1, 0)
+        noted = chain.parse_head(data)
+        if not line and not data and not self._sequence:
+            # A new log. Its head takes its block now: no later note needs new space.
+            self._note_head()
+            return None
+        known = (self._sequence, self._digest)
+        expected = known if noted is None or noted[0] < known[0] else noted
+        place = chain.place(line) if line else (0, chain.START)
+        self._sequence = expected[0] if place is None else place[0]
+        self._digest = chain.digest(line) if line else chain.START
+        if place is None:
+            return "altered", "the last record does not place itself in the chain"
+        if self._sequence < expected[0]:
+            return "lost", f"it ends at record {self._sequence}, and {expected[0]} were written"
+        if noted is None:
+            return "headless", "the note of its last record is missing or damaged"
+        if self._sequence == expected[0]:
+            fits = self._digest == expected[1]
+        elif self._sequence == expected[0] + 1:
+            fits = place[1] == expected[1]  # its writer was killed before it noted the head
+        else:
+            number = self._sequence - expected[0]
+            return "headless", f"the note of its last record is {number} records behind"
+        if fits:
+            return None
+        return "altered", f"record {expected[0]} is not the one that was written"
+
     def _write(self, record: Mapping[str, Any]) -> None:
         line = chain.link(record, self._sequence + 1, self._digest)
+        begin, self._size = self._size, -1
+        known = self._sequence, self._digest
         try:
-            self._reserve_for(len(line))
+            ending = record["metadata"].get("event_code") in ocsf.ENDINGS
+            if not self._make_room(begin, len(line)) and not ending:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             view = memoryview(line)
             while view:
                 view = view[os.write(self._log, view) :]
             if self._durable:
                 os.fdatasync(self._log)
+            self._sequence, self._digest = known[0] + 1, chain.digest(line)
+            self._note_head()
         except OSError as error:
-            os.ftruncate(self._log, self._size)
-            raise EventLogError(
-                f"an event could not be written: {error.strerror}",
-                where=self._path,
-                remedy="free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None,
-            ) from None
-        self._size += len(line)
-        self._sequence += 1
-        self._digest = chain.digest(line)
-        # Not part of the promise: a head that lags is caught up by the next writer.
-        os.pwrite(self._head, chain.head(self._sequence, self._digest), 0)
+            self._sequence, self._digest = known
+            self._take_back(begin)
+            raise _unwritten(error, self._path) from None
+        self._size = begin + len(line)
 
-    def _reserve_for(self, length: int) -> None:
-        """Keep room for the records to come; the last ones must fit when the disk is full."""
-        if self._size + length <= self._reserved - _RESERVE // 2:
-            return
-        if reserve(self._log, self._size, length + _RESERVE) is True:
-            self._reserved = self._size + length + _RESERVE
+    def _note_head(self) -> None:
+        data = chain.head(self._sequence, self._digest)
+        if os.pwrite(self._head, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def close(self) -> None:
-        """Give the unused reservation back, and close. May be called twice."""
-        if self._log < 0:
-            return
-        log, self._log = self._log, -1
-        # A writer that shares this log keeps its reservation, and gives it back itself.
-        if locks.try_lock(log, locks.OPENED, locks.EXCLUSIVE):
-            os.ftruncate(log, os.fstat(log).st_size)
-        os.close(log)
-        os.close(self._head)
+    def _take_back(self, begin: int) -> None:
+        """Remove a record that could not be written whole, or not be noted."""
+        try:
+            os.ftruncate(self._log, begin)
+            self._size = begin
+            self._reserved = 0
+            self._note_head()
+        except OSError:
+            pass  # The next append looks for the end, on the disk, and tells what is wrong there.
+
+    def _make_room(self, begin: int, length: int) -> bool:
+        """Keep space reserved for the records to come. False when the disk is full."""
+        if begin + length + _LOW <= self._reserved:
+            return True
+        granted = reserve(self._log, begin, length + _RESERVE)
+        if granted is None:
+            self._reserved = _ANY  # this file system cannot; records may fail when it is full
+        elif granted:
+            self._reserved = begin + length + _RESERVE
+        return granted is not False
+
+
+def _open_files(sandbox: str, directory: str | None) -> tuple[int, int, str]:
+    """Descriptors of log and head, and the log's path."""
+    path = sandbox
+    opened = []
+    try:
+        folder, path = open_folder(sandbox, directory=directory, create=True)
+        opened.append(folder)
+        log = open_file(folder, LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, f"{path}/{LOG}")
+        opened.append(log)
+        head = open_file(folder, HEAD, os.O_RDWR | os.O_CREAT, f"{path}/{HEAD}")
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        if isinstance(error, EventLogError):
+            raise
+        raise EventLogError(
+            f"the event log cannot be opened: {error.strerror}", where=path, remedy=_remedy(error)
+        ) from None
+    os.close(folder)
+    return log, head, f"{path}/{LOG}"
+
+
+def _unwritten(error: OSError, path: str) -> EventLogError:
+    return EventLogError(
+        f"an event could not be written: {error.strerror}", where=path, remedy=_remedy(error)
+    )
+
+
+def _remedy(error: OSError) -> str | None:
+    return "free some disk space" if error.errno in _FULL else None

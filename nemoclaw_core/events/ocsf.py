@@ -8,11 +8,18 @@ first word and the number of the others are recorded, of a plugin's exception on
 
 from __future__ import annotations
 
-import _signal
 from nemoclaw_core import __version__
 
-from .record import Context, actor_object, event, finding_object, process_object, product_object
+from .record import (
+    Context,
+    actor_object,
+    event,
+    finding_object,
+    process_object,
+    product_object,
+)
 from .text import bounded
+from .wording import SIGSYS, command, count, refusal, signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     Role = Literal["agent", "exec"]
 
 __all__ = [
+    "ENDINGS",
     "Context",
     "gap_left",
     "layer_applied",
@@ -39,6 +47,12 @@ __all__ = [
 ]
 
 INFORMATIONAL, MEDIUM, HIGH = 1, 3, 4
+
+ENDINGS = frozenset(
+    {"log-damaged", "nemoclaw-stopped", "plugin-failed", "process-ended", "sandbox-refused"}
+)
+"""Codes of events that tell what has happened already. The log keeps room for these alone when the
+disk is full; what an event of any other code tells of is then not done."""
 
 
 def process_launched(
@@ -66,7 +80,7 @@ def process_launched(
         (1007, 1, "Launch"),
         code="process-launched",
         severity=INFORMATIONAL,
-        message=f"started {_command(argv)}{_under(context, role)}",
+        message=f"started {command(argv)}{_under(context, role)}",
         time=time,
     )
     return record | {
@@ -99,19 +113,19 @@ def process_ended(
         or failed.
     :param duration: seconds since it was launched.
     """
-    how = _signal_name(signal) if signal is not None else f"status {code}"
+    how = signal_name(signal) if signal is not None else f"status {code}"
     verb = {"timeout": "ran out of time", "stopped": "was stopped", "failed": "failed"}.get(
         reason, "ended"
     )
     severity = MEDIUM if reason in ("timeout", "failed") else INFORMATIONAL
-    if signal == _signal.SIGSYS:
+    if signal == SIGSYS:
         severity = HIGH  # the system call filter killed it
     record = event(
         context,
         (1007, 2, "Terminate"),
         code="process-ended",
         severity=severity,
-        message=f"{_command(argv)} {verb} with {how} after {duration:.1f} s",
+        message=f"{command(argv)} {verb} with {how} after {duration:.1f} s",
         time=time,
     )
     record |= {
@@ -119,7 +133,7 @@ def process_ended(
         "duration": max(0, round(duration * 1000)),
         "process": process_object(context, argv, pid=pid),
         "status_id": 1 if code == 0 and reason == "exited" else 2,
-        "status_code": _signal_name(signal) if signal is not None else str(code),
+        "status_code": signal_name(signal) if signal is not None else str(code),
         "status_detail": reason,
         "unmapped": {"role": role},
     }
@@ -138,13 +152,19 @@ def sandbox_refused(
     role: Role = "agent",
     time: int | None = None,
 ) -> Record:
-    """nemoclaw did not start the command, and why. The errors of the contract hold no secret."""
+    """nemoclaw did not start the command, and why.
+
+    The errors of the contract hold no secret. What a plugin raised beside them may hold one, and
+    is recorded by its class alone.
+    """
+    what = refusal(error)
+    headline = what.partition("\n")[0]
     record = event(
         context,
         (1007, 1, "Launch"),
         code="sandbox-refused",
         severity=MEDIUM,
-        message=f"refused to start {_command(argv)}: {error.what}",
+        message=f"refused to start {command(argv)}: {headline}",
         time=time,
     )
     record |= {
@@ -152,7 +172,7 @@ def sandbox_refused(
         "disposition_id": 2,
         "status_id": 2,
         "status_code": error.code,
-        "status_detail": bounded(f"{error.where}: {error.what}" if error.where else error.what),
+        "status_detail": bounded(f"{error.where}: {what}" if error.where else what),
         "actor": actor_object(),
         "process": process_object(context, argv),
         "unmapped": {"role": role, "arguments": max(0, len(argv) - 1)},
@@ -177,7 +197,7 @@ def layer_applied(
         (5019, 1, "Log"),
         code="layer-applied",
         severity=INFORMATIONAL,
-        message=f"{plugin}: {_count(operations, 'operation')} in phase {phase} ({status})",
+        message=f"{plugin}: {count(operations, 'operation')} in phase {phase} ({status})",
         time=time,
     )
     return record | {
@@ -278,9 +298,7 @@ def plugin_failed(
     }
 
 
-def log_damaged(
-    context: Context, *, damage: str, detail: str, time: int | None = None
-) -> Record:
+def log_damaged(context: Context, *, damage: str, detail: str, time: int | None = None) -> Record:
     """The log was not as its last writer left it.
 
     :param damage: ``torn`` (a record that nobody was told is written was removed), ``lost`` or
@@ -304,23 +322,6 @@ def log_damaged(
     }
 
 
-def _command(argv: Sequence[str]) -> str:
-    program = bounded(argv[0], 256) if argv else ""
-    return f"{program or 'nothing'} ({_count(max(0, len(argv) - 1), 'argument')})"
-
-
-def _under(context: Context, role: str) -> str:
+def _under(context: Context, role: Role) -> str:
     beside = " beside the agent" if role == "exec" else ""
     return f"{beside} under {context.policy}" if context.policy else beside
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _signal_name(number: int) -> str:
-    """``SIGKILL`` for 9 and so on; ``signal 40`` for one without a name."""
-    for name in dir(_signal):
-        if name.startswith("SIG") and "_" not in name and getattr(_signal, name) == number:
-            return name
-    return f"signal {number}"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time as clock
-
 from _blake2 import blake2b
-from nemoclaw_core import __version__
 
+from .. import __version__
 from .text import bounded, printable
 
 TYPE_CHECKING = False
@@ -136,5 +135,3 @@ def finding_object(kind: str, identity: tuple[str, ...], title: str, description
         "title": bounded(title),
         "desc": bounded(description),
     }
-
-

@@ -46,7 +46,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1,
 MOUNT_ATTR_IDMAP = 0x00100000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
-PR_CAPBSET_DROP = 24
+PR_SET_NAME, PR_CAPBSET_DROP = 15, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
@@ -114,13 +114,17 @@ class _OpenHow(ctypes.Structure):
     )
 
 
-def open_path(path: str, *, directory: int = AT_FDCWD, in_root: bool = False) -> int:
+def open_path(
+    path: str, *, directory: int = AT_FDCWD, in_root: bool = False, link: bool = False
+) -> int:
     """A path descriptor, opened without following any symbolic link (openat2(2)).
 
+    :param link: the last component may be a symbolic link; then the descriptor is of the link.
     :raises OSError: ELOOP when a component is a symbolic link.
     """
     resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | (RESOLVE_IN_ROOT if in_root else 0)
-    how = _OpenHow(O_PATH | os.O_CLOEXEC, 0, resolve)
+    flags = O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if link else 0)
+    how = _OpenHow(flags, 0, resolve)
     result = _syscall(
         _OPENAT2, directory, _bytes(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
     )
@@ -304,6 +308,25 @@ def signal_descriptor(*numbers: int) -> int:
     for number in numbers:
         mask[0] |= 1 << (number - 1)
     return _check(_libc.signalfd(-1, ctypes.byref(mask), os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
+
+
+def forget_arguments(title: str) -> None:
+    """Overwrite this process's arguments and environment, which proc(5) shows, by a title.
+
+    A fork keeps them: without this, pid 1 of a sandbox would show the supervisor's command line,
+    and hold its environment in memory.
+    """
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = file.read().rpartition(b")")[2].split()
+    # Fields 48 to 51: arg_start, arg_end, env_start, env_end; the split begins at field 3.
+    arg_start, arg_end, env_start, env_end = map(int, fields[45:49])
+    for start, end in ((arg_start, arg_end), (env_start, env_end)):
+        if 0 < start < end:
+            ctypes.memset(start, 0, end - start)
+    name = title.encode()[: max(0, arg_end - arg_start - 1)]
+    if arg_start:
+        ctypes.memmove(arg_start, name, len(name))
+    _check(_libc.prctl(PR_SET_NAME, ctypes.c_char_p(title.encode()), 0, 0, 0), "prctl(SET_NAME)")
 
 
 def set_hostname(name: str) -> None:

@@ -74,6 +74,8 @@ class View:
         self._private: list[str] = []
         self._close_later: list[int] = []
         self._devices: list[tuple[str, int]] = []
+        self.foreign: list[str] = []
+        """Sockets of the host's programs, to be covered in the next sandbox."""
         self.failed_at = -1
 
     def prepare(self, steps: list[dict[str, Any]], avoid: list[str]) -> None:
@@ -119,6 +121,8 @@ class View:
             getattr(self, steps[index]["op"])(steps[index])
         for base, shm_size in self._devices:
             self._own_devices(base, shm_size)
+        for path in self.foreign:
+            self._cover_socket(path)
         os.fchdir(self.root)
         kernel.pivot_root(".", ".")
         kernel.detach(".")
@@ -168,21 +172,32 @@ class View:
     def _ensure_directory(self, path: str) -> None:
         if path in self._made:
             return
-        self._ensure_directory(os.path.dirname(path))
+        above, name = os.path.split(path)
+        self._ensure_directory(above)
+        folder = self._inside(above)
         try:
-            os.mkdir(path[1:], 0o755, dir_fd=self.root)
-        except FileExistsError:
-            pass
-        else:
+            os.mkdir(name, 0o755, dir_fd=folder)
             if any(path.startswith(private + "/") for private in self._private):
-                os.chown(path[1:], self.uid, self.gid, dir_fd=self.root)
+                os.chown(name, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            pass  # A directory, or the mount that goes there will say what it is.
+        finally:
+            os.close(folder)
         self._made.add(path)
+
+    def _inside(self, path: str, *, link: bool = False) -> int:
+        """A path descriptor of something in the view. No symbolic link on the way is followed:
+        one with an absolute target would lead out of it, to the host."""
+        name = path[1:] or "."
+        return kernel.open_path(name, directory=self.root, in_root=True, link=link)
 
     def _hosted_by_bind(self, path: str) -> bool:
         return any(path == host or path.startswith(host + "/") for host in self._hosted)
 
-    def _target(self, path: str, *, directory: bool) -> int:
+    def _target(self, path: str, *, directory: bool, link: bool = False) -> int:
         """A path descriptor of ``path`` in the view, made first if the view's own root holds it.
+
+        :param link: ``path`` may be a symbolic link, which is not followed.
 
         Below something of the host nothing is ever created: a mount point that is missing there
         stops the spawn.
@@ -191,13 +206,18 @@ class View:
             if directory:
                 self._ensure_directory(path)
             else:
-                self._ensure_directory(os.path.dirname(path))
-                flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                os.close(os.open(path[1:], flags, 0o444, dir_fd=self.root))
-        return kernel.open_path(path[1:], directory=self.root, in_root=True)
+                above, name = os.path.split(path)
+                self._ensure_directory(above)
+                folder = self._inside(above)
+                try:
+                    flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                    os.close(os.open(name, flags, 0o444, dir_fd=folder))
+                finally:
+                    os.close(folder)
+        return self._inside(path, link=link)
 
-    def _attach(self, tree: int, path: str, *, directory: bool) -> None:
-        target = self._target(path, directory=directory)
+    def _attach(self, tree: int, path: str, *, directory: bool, link: bool = False) -> None:
+        target = self._target(path, directory=directory, link=link)
         kernel.move_mount(tree, target)
         os.close(target)
 
@@ -234,18 +254,31 @@ class View:
         self._private.append(step["target"])
 
     def directory(self, step: dict[str, Any]) -> None:
-        """An empty directory of the root itself."""
+        """An empty directory of the root itself. Nothing is ever made in what the host shows."""
+        if self._hosted_by_bind(step["target"]):
+            raise OSError(errno.EEXIST, f"{step['target']} lies in a directory of the host")
         self._ensure_directory(step["target"])
 
     def symlink(self, step: dict[str, Any]) -> None:
         """A symbolic link of the root itself; where the host shows one already, it must agree."""
         target = step["target"]
         if self._hosted_by_bind(target):
-            if os.readlink(target[1:], dir_fd=self.root) != step["text"]:
+            link = self._inside(target, link=True)
+            text = os.readlink("", dir_fd=link)
+            os.close(link)
+            if text != step["text"]:
                 raise OSError(errno.ESTALE, f"{target} no longer links to {step['text']}")
             return
-        self._ensure_directory(os.path.dirname(target))
-        os.symlink(step["text"], target[1:], dir_fd=self.root)
+        self._link(target, step["text"])
+
+    def _link(self, path: str, text: str) -> None:
+        above, name = os.path.split(path)
+        self._ensure_directory(above)
+        folder = self._inside(above)
+        try:
+            os.symlink(text, name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def file_mount(self, step: dict[str, Any]) -> None:
         """A small read-only file, bound over whatever is there."""
@@ -267,7 +300,8 @@ class View:
         """Cover a path: a directory by an empty read-only one, a file by one nobody can open."""
         if step["kind"] == "file":
             tree = self._copy("/dev/null", "device", _CLOSED)
-            self._attach(tree, step["target"], directory=False)
+            # A denied link is covered itself: what it leads to is denied by a rule of its own.
+            self._attach(tree, step["target"], directory=False, link=True)
         else:
             options = (("mode", "0555"), ("nr_inodes", "2"))
             tree = kernel.new_filesystem("tmpfs", _CLOSED, options)
@@ -290,6 +324,19 @@ class View:
             os.close(tree)
             os.close(target)
 
+    def _cover_socket(self, path: str) -> None:
+        try:
+            target = self._inside(path)
+        except FileNotFoundError:
+            return  # Masked with its directory, or gone.
+        try:
+            if stat.S_ISSOCK(os.fstat(target).st_mode):
+                tree = self._copy("/dev/null", "device", _CLOSED)
+                kernel.move_mount(tree, target)
+                os.close(tree)
+        finally:
+            os.close(target)
+
     def devices(self, step: dict[str, Any]) -> None:
         """A small /dev: named devices and the customary links; pts and shm come later."""
         base = step["target"]
@@ -309,7 +356,7 @@ class View:
             ("stdout", "/proc/self/fd/1"),
             ("stderr", "/proc/self/fd/2"),
         ):
-            os.symlink(text, f"{base}/{name}"[1:], dir_fd=self.root)
+            self._link(f"{base}/{name}", text)
         self._ensure_directory(f"{base}/pts")
         self._ensure_directory(f"{base}/shm")
         self._close_later.append(tree)

@@ -12,10 +12,14 @@ import _socket
 import errno
 import os
 import select
+import time
 
 from . import check, init, kernel, operations, wire
 from .anchors import Anchors
 from .mounts import View
+from .sockets import foreign_sockets
+
+_STALE = 300.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +39,8 @@ class _Sandbox:
         for step in plan["steps"]:
             if step["op"] != "join_cgroup":
                 continue
-            path = f"{step['parent']}/nemoclaw-{name}"
+            # The launcher's pid keeps apart what another start of the same name has left.
+            path = f"{step['parent']}/nemoclaw-{name}.{os.getpid()}"
             os.mkdir(path, 0o755)
             self.cgroups.append(path)
             for file, value in step["settings"]:
@@ -82,6 +87,40 @@ def _remove_cgroup(path: str) -> None:
     os.rmdir(path)
 
 
+def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
+    """Remove what a launcher has left that was killed. Called by its supervisor.
+
+    :param pid: the launcher's.
+    :param files: what it was asked to unlink.
+    """
+    for step in plan.get("steps", ()):
+        if step["op"] == "join_cgroup":
+            for entry in list(os.scandir(step["parent"])):
+                if entry.name.startswith("nemoclaw-") and entry.name.endswith(f".{pid}"):
+                    _remove_cgroup(entry.path)
+    for path in files:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+
+
+def _sweep_cgroups(parent: str) -> None:
+    """Remove groups that a launcher left which was killed together with its supervisor.
+
+    A group with processes cannot be removed, and a new one gets its first process within
+    milliseconds: what has been empty for minutes is nobody's.
+    """
+    for entry in os.scandir(parent):
+        if not entry.name.startswith("nemoclaw-"):
+            continue
+        try:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                os.rmdir(entry.path)
+        except OSError:
+            continue  # In use, or removed by another launcher just now.
+
+
 class Server:
     """The loop of the launcher process. It serves one plan."""
 
@@ -117,7 +156,13 @@ class Server:
             for number, sandbox in list(self.sandboxes.items()):
                 os.waitpid(sandbox.pid, 0)
                 self._gone(number)
+            if self.view is not None and self.view.staging:
+                # A directory with a mount on it, also in the view, could not be removed.
+                kernel.detach(self.view.staging)
             self.anchors.remove()
+            for step in self.plan.get("steps", ()):
+                if step["op"] == "join_cgroup":
+                    _sweep_cgroups(step["parent"])
 
     def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> None:
         kind, *rest = message
@@ -167,6 +212,8 @@ class Server:
             return
         try:
             sandbox.make_cgroups(self.plan, request["name"])
+            if self.view is not None:
+                self.view.foreign = foreign_sockets(self.plan["steps"])
             pid = kernel.clone(operations.clone_flags(self.plan))
         except OSError as error:
             self._refuse(sandbox, init.Failed(-1, error))
@@ -265,6 +312,7 @@ def become_launcher(sock: _socket.socket) -> None:
         if os.getpid() != os.getsid(0):
             os.setsid()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        kernel.forget_arguments("nemoclaw-launcher")
         kept = sock.fileno()
         if kept < 3:
             raise OSError(errno.EBADF, "the launcher's socket lies among the standard streams")

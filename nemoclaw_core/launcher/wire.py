@@ -131,7 +131,10 @@ def send_report(
 def receive_report(sock: _socket.socket) -> tuple[int, int, int, str, list[int]] | None:
     """The next report: kind, number, value, text, descriptors. None when the sandbox is gone."""
     space = _socket.CMSG_SPACE(4)
-    head, ancillary, _, _ = sock.recvmsg(_REPORT.size, space, _socket.MSG_CMSG_CLOEXEC)
+    try:
+        head, ancillary, _, _ = sock.recvmsg(_REPORT.size, space, _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None  # It ended with a request unread.
     descriptors = _detach(ancillary)
     if not head:
         return None

@@ -102,14 +102,18 @@ class Observer:
         barrier = ""
         while pending:
             segment = pending.pop()
-            if segment == "..":
-                # Only in a link's target. `real` holds no link, so its parent is its parent.
-                real = real.rpartition("/")[0]
-                if entry.kind == "directory":
-                    entry = self.entry(real or "/")
-                continue
             if entry.kind not in ("directory", "missing", "unreadable"):
                 barrier, entry = real, Entry("missing")
+            if segment == ".":
+                continue
+            if segment == "..":
+                if entry.kind != "directory":
+                    # Leads nowhere while this is missing: here is where it would have to begin.
+                    break
+                # Only in a link's target. `real` holds no link, so its parent is its parent.
+                real = real.rpartition("/")[0]
+                entry = self.entry(real or "/")
+                continue
             real = f"{real}/{segment}"
             if entry.kind != "directory":
                 # Missing or hidden from here on, whatever follows.
@@ -117,7 +121,8 @@ class Observer:
             entry = self.entry(real)
             if entry.kind != "link":
                 continue
-            links.append(Step(real, entry.target, entry.uid, not pending))
+            last = all(each == "." for each in pending)
+            links.append(Step(real, entry.target, entry.uid, last))
             if len(links) > MOST_LINKS:
                 return Walked(path=real, entry=entry, links=tuple(links), loop=True)
             pending += _segments(entry.target)[::-1]
@@ -134,4 +139,5 @@ def kind_of(entry: Entry) -> PathKind:
 
 
 def _segments(path: str) -> list[str]:
-    return [each for each in path.split("/") if each not in ("", ".")]
+    # A slash at the end asks for a directory, as `.` does.
+    return [each for each in path.split("/") if each] + (["."] if path.endswith("/") else [])

@@ -8,6 +8,7 @@ Replies are lines of JSON. Modules that cost time are imported when somebody con
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import struct
 import time
@@ -35,6 +36,18 @@ def socket_path(name: str) -> str:
     return os.path.join(runtime_dir(), f"{name}.sock")
 
 
+class _Folder:
+    """The runtime directory by a short path: a socket's address holds 107 bytes (unix(7))."""
+
+    def __enter__(self) -> str:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self._descriptor = os.open(runtime_dir(), flags)
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+
 def connect(name: str) -> _socket.socket:
     """A connection to the sandbox of that name.
 
@@ -42,13 +55,28 @@ def connect(name: str) -> _socket.socket:
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        sock.connect(socket_path(name))
+        with _Folder() as folder:
+            sock.connect(f"{folder}/{name}.sock")
     except OSError:
         sock.close()
         raise UsageError(
             f"no sandbox {name!r} is running", remedy="`nemoclaw ps` lists those that are"
         ) from None
     return sock
+
+
+def forget_stale(name: str) -> None:
+    """Remove the socket of a supervisor that was killed together with its launcher."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        with _Folder() as folder:
+            sock.connect(f"{folder}/{name}.sock")
+    except ConnectionRefusedError:
+        os.unlink(socket_path(name))
+    except OSError:
+        pass  # Gone already.
+    finally:
+        sock.close()
 
 
 def wait_gone(name: str) -> None:
@@ -71,34 +99,62 @@ class _Client:
 class Control:
     """The listening end, served by the foreground loop."""
 
-    def __init__(self, session: Session, plan: dict[str, Any], argv: list[str]) -> None:
-        self._session = session
+    def __init__(self, name: str, plan: dict[str, Any], argv: list[str]) -> None:
+        self._name = name
+        self._owned: Session | None = None
         self._plan = plan
         self._argv = argv
         self._began = time.time()
+        self._inode = 0
         self._clients: dict[int, _Client] = {}
         self.numbers: set[int] = set()
         self._listener = _socket.socket(
             _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
         )
 
+    @property
+    def _session(self) -> Session:
+        assert self._owned is not None
+        return self._owned
+
+    def attach(self, session: Session) -> None:
+        """Serve a session: before the loop starts."""
+        self._owned = session
+
+    def close(self) -> None:
+        """Let go of the name, which nobody else can have taken since."""
+        self._listener.close()
+        path = socket_path(self._name)
+        try:
+            if self._inode and os.lstat(path).st_ino == self._inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # The launcher was first.
+
     def listen(self) -> None:
         """Bind the socket. A stale one of the same name, whose sandbox is gone, is replaced."""
         ensure_private(runtime_dir())
-        path = socket_path(self._session.name)
-        try:
-            self._listener.bind(path)
-        except OSError:
+        with _Folder() as folder:
+            path = f"{folder}/{self._name}.sock"
             try:
-                connect(self._session.name).close()
-            except UsageError:
-                os.unlink(path)
                 self._listener.bind(path)
-            else:
-                raise UsageError(
-                    f"a sandbox {self._session.name!r} is running already",
-                    remedy="choose another --name, or stop it",
-                ) from None
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise NemoclawError(
+                        f"the control socket cannot be made: {error.strerror}",
+                        where=socket_path(self._name),
+                    ) from None
+                try:
+                    connect(self._name).close()
+                except UsageError:
+                    os.unlink(path)
+                    self._listener.bind(path)
+                else:
+                    raise UsageError(
+                        f"a sandbox {self._name!r} is running already",
+                        remedy="choose another --name, or stop it",
+                    ) from None
+        self._inode = os.lstat(socket_path(self._name)).st_ino
         self._listener.listen(16)
 
     def descriptors(self) -> list[int]:
@@ -153,7 +209,7 @@ class Control:
 
     def _describe(self) -> dict[str, Any]:
         return {
-            "name": self._session.name,
+            "name": self._name,
             "supervisor": os.getpid(),
             "init": self._session.pid,
             "began": self._began,
@@ -169,7 +225,7 @@ class Control:
         command = Command(
             [str(each) for each in request["argv"]],
             environment=environment_for(
-                self._plan, self._session.name, request["environment"], request["extra"]
+                self._plan, self._name, request["environment"], request["extra"]
             ),
             workdir=str(request["workdir"] or self._plan["workdir"]),
             ttys=[int(each) for each in request["ttys"]],

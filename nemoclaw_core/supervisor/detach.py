@@ -7,15 +7,13 @@ import sys
 
 from nemoclaw_hookspecs.errors import NemoclawError
 
+from ..events.folder import OUTPUT
 from ..state import ensure_private, state_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
-
-OUTPUT = "output.log"
-"""Name of the file, in the sandbox's folder, that takes what a detached agent prints."""
 
 
 def run(name: str, supervise: Callable[[Callable[[], None]], int]) -> int:

@@ -93,6 +93,8 @@ class Foreground:
         if refusal is not None:
             self._session.close()
             raise refusal
+        if self._status is None and self._reason:
+            self._status = int(_signal.SIGKILL)
         if self._status is None:
             self._session.close()
             raise LauncherError("the sandbox was ended before the agent was done")
@@ -221,8 +223,9 @@ def end_like(status: int) -> int:
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
     number = os.WTERMSIG(status)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     if number not in (_signal.SIGKILL, _signal.SIGSTOP):
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))

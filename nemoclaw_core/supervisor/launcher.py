@@ -33,6 +33,8 @@ class Launcher:
         self._pid = pid
         self._lock = _thread.allocate_lock()
         self._last = 0
+        self._plan: dict[str, Any] = {}
+        self._files: list[str] = []
 
     @classmethod
     def fork(cls) -> Launcher:
@@ -81,6 +83,7 @@ class Launcher:
         :param avoid: paths that the launcher must be able to reach, besides the plan's.
         """
         with self._lock:
+            self._plan = plan
             self._send(("plan", plan, list(avoid)))
 
     def spawn(self, name: str, remove: tuple[str, ...] = ()) -> tuple[int, _socket.socket]:
@@ -93,6 +96,7 @@ class Launcher:
             with self._lock:
                 self._last += 1
                 number = self._last
+                self._files.extend(remove)
                 request = {"name": name, "remove": list(remove)}
                 self._send(("spawn", number, request), (theirs.fileno(),))
         except LauncherError:
@@ -113,5 +117,7 @@ class Launcher:
             if self._pid == 0:
                 return
             self._sock.close()
-            os.waitpid(self._pid, 0)
+            pid, status = os.waitpid(self._pid, 0)
             self._pid = 0
+            if status:
+                server.clean_after(self._plan, pid, self._files)

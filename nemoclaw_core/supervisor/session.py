@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from nemoclaw_hookspecs.errors import (
@@ -11,6 +12,7 @@ from nemoclaw_hookspecs.errors import (
     LauncherError,
     LayerFailed,
     NemoclawError,
+    UsageError,
 )
 
 from ..events import ocsf
@@ -165,7 +167,13 @@ class Session:
         """Start a command; the first one is the agent. Returns its number.
 
         Its start is confirmed by a ``STARTED`` report, or refused by ``NOT_STARTED``.
+
+        :raises UsageError: one of the streams is a directory: openat(2) could start from it,
+            whatever the root is.
         """
+        for descriptor in stdio:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise UsageError("a directory cannot be a standard stream", remedy="give a file")
         self._last += 1
         number = self._last
         self._log.append(

@@ -18,8 +18,15 @@ import tomli
 if TYPE_CHECKING:
     from .conftest import Block, Page
 
-CHEAP = ("version", "schema", "plugins", "policy", "run")
+CHEAP = ("version", "schema", "plugins", "policy", "run", "demo")
 """Commands whose shown output is compared."""
+
+VARIABLE = (
+    (r"\b[a-z]+-[a-z]+-[0-9a-f]{4}\b", "SANDBOX"),
+    (r"/\S*/(?=policies\.toml|SANDBOX)", "DIRECTORY/"),
+    (r"(?<=policies\.toml:)\d+", "LINE"),
+)
+"""What differs from run to run, and what stands for it in a comparison."""
 
 
 def complete(text: str) -> str:
@@ -33,16 +40,26 @@ def complete(text: str) -> str:
 
 
 def nemoclaw(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of nemoclaw in ``folder``, with a home of its own."""
+    """Run a command of nemoclaw in a work directory in ``folder``, with a home beside it."""
+    home, work = folder / "home", folder / "work"
+    home.mkdir(exist_ok=True)
+    work.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "nemoclaw_core.cli", *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"},
+        cwd=work,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=60,
     )
+
+
+def settled(text: str) -> str:
+    """Text with what differs from run to run replaced."""
+    for pattern, word in VARIABLE:
+        text = re.sub(pattern, word, text)
+    return text
 
 
 def all_blocks(pages: Mapping[str, Page], language: str) -> list[Block]:
@@ -77,7 +94,7 @@ def test_shown_commands_print_what_is_shown(pages: Mapping[str, Page], tmp_path:
             program, *arguments = shlex.split(line)
             if program != "nemoclaw" or arguments[0] not in CHEAP:
                 continue
-            printed = nemoclaw(arguments, tmp_path).stdout
+            shown, printed = settled(shown), settled(nemoclaw(arguments, tmp_path).stdout)
             # A line of dots stands for any lines.
             pattern = re.escape(shown).replace(re.escape("...\n"), "(?:.*\n)*?")
             if not re.fullmatch(pattern, printed):

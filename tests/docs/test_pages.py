@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from nemoclaw_core.cli import COMMANDS
 
@@ -30,6 +34,30 @@ def test_links_lead_to_files(pages: Mapping[str, Page]) -> None:
 def test_every_command_is_described(pages: Mapping[str, Page]) -> None:
     headings = re.findall(r"(?m)^## nemoclaw ([\w-]+)", pages["docs/commands.md"].text)
     assert sorted(headings) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_option_is_described_and_every_described_option_exists(
+    command: str, pages: Mapping[str, Page]
+) -> None:
+    words: list[tuple[str, ...]] = [(command,)]
+    if command == "policy":
+        words += [(command, "check"), (command, "explain"), (command, "diff")]
+    shown = "".join(help_of(*each) for each in words)
+    parts = re.split(r"(?m)^## nemoclaw ([\w-]+)$", pages["docs/commands.md"].text)
+    written = dict(zip(parts[1::2], parts[2::2], strict=True))[command]
+    assert options(written) == options(shown) - {"--help"}
+
+
+def options(text: str) -> set[str]:
+    """Long options that are named in a text."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def help_of(*words: str) -> str:
+    """What a command prints about itself."""
+    command = [sys.executable, "-m", "nemoclaw_core.cli", *words, "--help"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_no_page_names_a_command_that_does_not_exist(pages: Mapping[str, Page]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from .evidence import tree
-from .ground import PYTHON, TESTS, Attempt, Ground, Installed, Outcome, User
+from .ground import PLACE, PYTHON, TESTS, Attempt, Ground, Installed, Outcome, User
 from .installation import command_for
 
 WORKERS = 3
@@ -27,12 +28,17 @@ def _users() -> list[User]:
     if os.geteuid():
         return [User("user", os.geteuid())]
     flags = ("--reuid", "1000", "--regid", "1000", "--clear-groups", "--inh-caps=-all")
-    return [User("root", 0), User("user", 1000, ("setpriv", *flags))]
+    # setpriv executes with root's capabilities still in force, which opens paths that the user
+    # cannot; env then executes without them.
+    return [User("root", 0), User("user", 1000, ("setpriv", *flags, "env"))]
 
 
+@functools.lru_cache
 def _attempts() -> list[Attempt]:
+    # What is compiled here is copied to every stage: importing it is most of an attempt's time.
+    subprocess.run([PYTHON, "-m", "compileall", "-q", f"{TESTS}/escape"], check=False)
     script = f"{TESTS}/escape/attempts.py"
-    listing = subprocess.run([PYTHON, "-B", script, "--list"], check=True, capture_output=True)
+    listing = subprocess.run([PYTHON, script, "--list"], check=True, capture_output=True)
     found: list[Attempt] = json.loads(listing.stdout)
     return found
 
@@ -115,16 +121,14 @@ class Battery:
 @pytest.fixture(scope="session")
 def installed() -> Iterator[dict[User, Installed]]:
     """How each user starts nemoclaw."""
-    copies = tempfile.mkdtemp(prefix="nemoclaw-", dir="/var/tmp")
+    copies = tempfile.mkdtemp(prefix="nemoclaw-escape-", dir=PLACE)
     os.chmod(copies, 0o755)
     yield {user: command_for(user.prefix, copies) for user in _users()}
     shutil.rmtree(copies)
 
 
 @pytest.fixture(scope="session")
-def battery(
-    request: pytest.FixtureRequest, installed: dict[User, Installed]
-) -> Iterator[Battery]:
+def battery(request: pytest.FixtureRequest, installed: dict[User, Installed]) -> Iterator[Battery]:
     """The attempts that this session selected."""
     calls = [getattr(item, "callspec", None) for item in request.session.items]
     params = [call.params for call in calls if call]

@@ -58,7 +58,8 @@ def left(path: str, kind: str) -> bool:
 
 
 def tree(base: str) -> dict[str, tuple[Any, ...]]:
-    """Every file of a stage that no sandbox may change and nemoclaw itself does not."""
+    """Every file of a stage that no sandbox may change and nemoclaw itself does not, and the names
+    in the host's shared directories that stem from it."""
     seen: dict[str, tuple[Any, ...]] = {}
     for part in ("home", "policy", "run"):
         for top, directories, names in os.walk(f"{base}/{part}"):
@@ -67,4 +68,7 @@ def tree(base: str) -> dict[str, tuple[Any, ...]]:
                 continue
             seen[top] = file(top)
             seen.update((f"{top}/{name}", file(f"{top}/{name}")) for name in names)
+    for shared in ("/tmp", "/dev/shm"):
+        own = [name for name in os.listdir(shared) if name.startswith(os.path.basename(base))]
+        seen[shared] = tuple(sorted(own))
     return seen

@@ -18,6 +18,8 @@ from . import evidence
 TESTS = str(Path(__file__).resolve().parent.parent)
 SOURCE = str(Path(TESTS).parent / "nemoclaw_core" / "__init__.py")
 PYTHON = "/usr/bin/python3"
+PLACE = os.environ.get("NEMOCLAW_ESCAPE_PLACE", "/var/tmp")
+"""Where stages are made: not below /tmp, which a sandbox replaces as a whole."""
 SECRET_VARIABLE = "NEMOCLAW_ESCAPE_SECRET"
 WORKED, STOPPED, CANNOT_JUDGE, BROKEN, MISSING = 0, 10, 20, 30, -1
 NEMOCLAW_FAILED = range(1, 128)
@@ -81,8 +83,7 @@ class Ground:
         self.user = user
         self._program, variables = installed
         self.side = side
-        # Not below /tmp, which a sandbox replaces; nobody else's home is known to exist.
-        self.base = tempfile.mkdtemp(prefix="nemoclaw-", dir="/var/tmp")
+        self.base = tempfile.mkdtemp(prefix="nemoclaw-escape-", dir=PLACE)
         os.chmod(self.base, 0o755)
         if user.uid != os.geteuid():
             os.chown(self.base, user.uid, user.uid)
@@ -207,7 +208,7 @@ class Ground:
 
 
 def _unsaid(ended: subprocess.CompletedProcess[str], *, alone: bool) -> dict[str, Any]:
-    tail = f"exit status {ended.returncode}: {ended.stderr[-2000:]}"
+    tail = f"exit status {ended.returncode}: {ended.stderr[-300:].strip()}"
     # Only the kernel ends an attempt before it can report, and only when it runs alone does the
     # exit status speak of it.
     killed = alone and ended.returncode and ended.returncode not in NEMOCLAW_FAILED

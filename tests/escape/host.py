@@ -36,19 +36,19 @@ class Communication:
 
     def __init__(self, facts: dict[str, Any], secret: bytes) -> None:
         key = int.from_bytes(os.urandom(3), "big") | 0x4E000000
-        mode = IPC_CREATE | 0o600
+        mode = IPC_CREATE | 0o666
         self.memory = call("shmget", key, 4096, mode)
         address = call("shmat", self.memory, None, 0, restype=ctypes.c_ssize_t)
         ctypes.memmove(address, secret, len(secret))
         self.queue = call("msgget", key, mode)
         call("msgsnd", self.queue, struct.pack("l", 1) + secret, len(secret), 0)
         self.semaphore = call("semget", key, 1, mode)
+        before = os.umask(0)
         self.posix = f"/{facts['base_name']}"
         attributes = struct.pack("8q", 0, 4, 256, 0, 0, 0, 0, 0)
-        opened = call(
-            "mq_open", self.posix.encode(), os.O_CREAT | os.O_RDWR, 0o600, attributes
-        )
-        call("mq_send", opened, secret, len(secret), 0, restype=ctypes.c_int)
+        opened = call("mq_open", self.posix.encode(), os.O_CREAT | os.O_RDWR, 0o666, attributes)
+        os.umask(before)
+        call("mq_send", opened, secret, len(secret), 0)
         self.key = f"{facts['base_name']}-user"
         syscall("add_key", b"user", self.key.encode(), secret, len(secret), USER_KEYRING)
         facts.update(
@@ -65,7 +65,7 @@ class Communication:
         call("shmctl", self.memory, IPC_RMID, None)
         call("msgctl", self.queue, IPC_RMID, None)
         call("semctl", self.semaphore, 0, IPC_RMID)
-        call("mq_unlink", self.posix.encode(), restype=ctypes.c_int)
+        call("mq_unlink", self.posix.encode())
         found = syscall("keyctl", KEYCTL_SEARCH, USER_KEYRING, b"user", self.key.encode(), 0)
         syscall("keyctl", KEYCTL_UNLINK, found, USER_KEYRING)
 
@@ -96,6 +96,7 @@ def main() -> int:
     """Prepare, serve, clean up."""
     request = json.loads(sys.stdin.readline())
     secret = os.environ[ENVIRONMENT]
+    os.umask(0o022)
     base: str = request["base"]
     facts: dict[str, Any] = {
         "base": base,

@@ -63,7 +63,9 @@ class Servers:
     def _internet(self) -> None:
         own = _host_address()
         self._facts["host_address"] = own
-        self._facts["interfaces"] = [name for _, name in socket.if_nameindex() if name != "lo"] or None
+        self._facts["interfaces"] = [
+            name for _, name in socket.if_nameindex() if name != "lo"
+        ] or None
         self._facts["ipv6"] = os.path.exists("/proc/net/if_inet6") or None
         addresses = ["127.0.0.1", "127.8.8.8", "127.0.0.53", *([own] if own else [])]
         if self._facts["ipv6"]:
@@ -96,11 +98,13 @@ class Servers:
         for address in streams:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(address)
+            _open_to_all(address)
             listener.listen()
             self._add(listener, self._accept)
         for address in (f"\0{facts['abstract']}-datagram", f"{facts['home']}/datagram.sock"):
             server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             server.bind(address)
+            _open_to_all(address)
             self._add(server, self._answer_by_descriptor)
         # A reader keeps the FIFO open for writers; what they write is of no interest.
         os.open(facts["paths"]["fifo"], os.O_RDONLY | os.O_NONBLOCK)
@@ -139,6 +143,11 @@ class Servers:
                 caller.send(self._secret)
             except ConnectionError:
                 return  # nobody listens there, or not yet
+
+
+def _open_to_all(address: str) -> None:
+    if address.startswith("/"):
+        os.chmod(address, 0o777)
 
 
 def _bound(addresses: list[str], kind: int) -> list[socket.socket]:

@@ -40,9 +40,7 @@ def _leave_key(facts: dict[str, Any]) -> None:
     secret = os.environb[ENVIRONMENT.encode()]
     syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
     key = facts["key"].encode()
-    facts["key_number"] = syscall(
-        "add_key", b"user", key, secret, len(secret), SESSION_KEYRING
-    )
+    facts["key_number"] = syscall("add_key", b"user", key, secret, len(secret), SESSION_KEYRING)
 
 
 def _note(path: str) -> None:

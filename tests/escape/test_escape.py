@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,3 +53,11 @@ def test_the_sandbox_lets_ordinary_work_through(user: User, ground: Ground) -> N
     assert ended.stdout.startswith("A small project.\n")
     with open(f"{work}/d/made", encoding="ascii") as file:
         assert file.read() == "made\n"
+
+
+def test_nothing_is_left_in_the_work_directory(user: User, ground: Ground) -> None:
+    before = sorted(os.listdir(ground.facts["work"]))
+    policy = f"{ground.facts['policy']}:escape"
+    ended = ground.start(ground.inside(policy, ["/bin/true"]))
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(os.listdir(ground.facts["work"])) == before

@@ -119,3 +119,12 @@ def test_constraints_name_no_host_and_pin_everything() -> None:
     for line in pins:
         assert re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; [\w' .<>=!]+)?", line), line
         assert not line.startswith("nemoclaw"), "our own versions come from the checkout"
+
+
+def test_constraints_pin_every_requirement(built: dict[str, Wheel]) -> None:
+    pinned = set(re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text()))
+    for name, wheel in built.items():
+        for text in wheel.metadata.get_all("Requires-Dist", []):
+            wanted = re.split(r"[^\w-]", text)[0]
+            assert wanted in pinned or wanted in built, f"{name} needs {wanted}"
+    assert "hatchling" in pinned

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -219,6 +220,17 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, User]]
     shutil.rmtree(shared)
 
 
+def remove(folder: Path) -> None:
+    """Remove a desk. A sandbox that was killed with its terminal may be tidying up there too."""
+    for _ in range(20):
+        try:
+            shutil.rmtree(folder)
+            return
+        except FileNotFoundError:
+            time.sleep(0.1)
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(params=["root", "user"])
 def desk(request: pytest.FixtureRequest, users: Mapping[str, User]) -> Iterator[Desk]:
     """An empty desk, once as root and once as an ordinary user."""
@@ -234,4 +246,4 @@ def desk(request: pytest.FixtureRequest, users: Mapping[str, User]) -> Iterator[
             folder.mkdir(mode=0o755 if name in ("", "work") else 0o700)
             os.chown(folder, user.uid, user.gid)
     yield Desk(base=base, user=user)
-    shutil.rmtree(base)
+    remove(base)

@@ -177,7 +177,7 @@ class Hostname(Operation):
 
 @attrs.frozen(slots=True, kw_only=True)
 class SessionKeyring(Operation):
-    """Join a new, empty session keyring, so none of the caller's keys is possessed (keyrings(7))."""
+    """Join a new, empty session keyring: none of the caller's keys is possessed (keyrings(7))."""
 
     phase = "identity"
 

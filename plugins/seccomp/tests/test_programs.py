@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import select  # noqa: F401  (the init under test finds it loaded)
+import select
 import shutil
-import signal  # noqa: F401
-import socket  # noqa: F401
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -207,20 +206,6 @@ def test_shared_memory_and_threads_work_under_the_gpu_profile(
     assert sealed(bpf, tmp_path, sys.executable, "-c", script) == "works\n"
 
 
-INIT = """
-import os, select, signal, socket
-ours, theirs = socket.socketpair()
-socket.send_fds(theirs, [b"run"], [1])
-message, descriptors, _, _ = socket.recv_fds(ours, 16, 4)
-os.chdir("/"); os.umask(0o22)
-output = (os.POSIX_SPAWN_DUP2, descriptors[0], 1)
-pid = os.posix_spawn("/bin/echo", ["echo", "works"], {}, file_actions=[output], setsid=True)
-poll = select.poll(); poll.register(ours, select.POLLIN); poll.poll(10)
-os.kill(pid, 0)
-assert os.waitpid(pid, 0)[1] == 0
-"""
-
-
 def test_what_cannot_be_denied_is_enough_to_start_an_agent_and_wait(
     policy: Callable[..., Policy],
     here: Host,
@@ -228,10 +213,26 @@ def test_what_cannot_be_denied_is_enough_to_start_an_agent_and_wait(
     attempt: Callable[..., str],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    deniable = (*sorted(NAMES - {*STARTING.calls} - {"socketpair", "clone3"}),)
+    """With everything else denied and ``kill``, an init gets a request and runs a command."""
+    deniable = (*sorted(NAMES - {*STARTING.calls} - {"clone3"}),)  # clone3 stays absent
     bpf = compiled(policy(deny=deniable, action="kill"), here)
-    code = compile(INIT, "init", "exec")  # before: importing may need more
-    scope: dict[str, object] = {}
-    # socketpair stays, because the supervisor makes that pair; clone3 stays absent.
-    assert attempt(bpf, lambda: exec(code, scope)) == "None"
-    assert capfd.readouterr().out == "works\n"
+    supervisor, channel = socket.socketpair()
+
+    def init() -> str:
+        socket.send_fds(supervisor, [b"run"], [1])
+        _, descriptors, _, _ = socket.recv_fds(channel, 16, 4)
+        os.chdir("/")
+        os.umask(0o22)
+        output = (os.POSIX_SPAWN_DUP2, descriptors[0], 1)
+        pid = os.posix_spawn(
+            "/bin/echo", ["echo", "started"], {}, file_actions=[output], setsid=True
+        )
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.poll(10)
+        os.kill(pid, 0)
+        return "worked" if os.waitpid(pid, 0)[1] == 0 else "failed"
+
+    with supervisor, channel:
+        assert attempt(bpf, init) == "worked"
+    assert capfd.readouterr().out == "started\n"

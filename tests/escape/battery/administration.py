@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+from typing import Any
 
 from .registry import Stopped, attempt
 from .stage import Stage, first, opened
@@ -46,12 +47,12 @@ def set_clock(stage: Stage) -> str:
 def adjust_clock(stage: Stage) -> str:
     """Adjust the clock's rate (to one that does not exist), in two ways."""
     timex = ctypes.create_string_buffer(struct.pack("I", 0x4000), 256)
-    return first(
-        [
-            (name, lambda call=(name, *before): evaluated((errno.EINVAL,), lambda: syscall(*call, timex)))
-            for name, *before in (("adjtimex",), ("clock_adjtime", 0))
-        ]
-    )
+    clock = 0  # CLOCK_REALTIME
+    ways: list[tuple[str, Any]] = [
+        ("adjtimex", lambda: syscall("adjtimex", timex)),
+        ("clock_adjtime", lambda: syscall("clock_adjtime", clock, timex)),
+    ]
+    return first([(name, lambda way=way: evaluated((errno.EINVAL,), way)) for name, way in ways])
 
 
 @attempt("kernel", needs="root")
@@ -116,7 +117,7 @@ def read_kernel_addresses(stage: Stage) -> str:
 @attempt("kernel", needs="root")
 def read_kernel_tables(stage: Stage) -> str:
     """Read one of the kernel's tables that only root may see."""
-    names = ("kcore", "kmsg", "kpageflags", "vmallocinfo", "slabinfo", "timer_list", "iomem")
+    names = ("kcore", "kmsg", "kpageflags", "vmallocinfo", "slabinfo", "timer_list")
     return first([(name, lambda name=name: opened(f"/proc/{name}", os.O_RDONLY)) for name in names])
 
 

@@ -23,7 +23,8 @@ def call32(value: int, *arguments: int | bytes) -> int:
     """
     if MACHINE != "x86_64":
         raise CannotJudge(f"{MACHINE} has no int 0x80")
-    low = call("mmap", 0, 8192, 7, 0x62, -1, 0)  # executable, private, anonymous, 32-bit
+    # Readable, writable and executable; private, anonymous, 32-bit.
+    low = call("mmap", 0, 8192, 7, 0x62, -1, 0, restype=ctypes.c_ssize_t)
     values = [0, 0, 0]
     offset = 4096
     for place, argument in enumerate(arguments):

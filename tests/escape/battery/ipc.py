@@ -55,7 +55,7 @@ def list_shared_memory(stage: Stage) -> str:
 @attempt("kernel")
 def receive_posix_message(stage: Stage) -> str:
     """Receive a message from a POSIX queue of the host."""
-    queue = call("mq_open", stage.fact("posix_queue").encode(), 0o4000, restype=ctypes.c_int)
+    queue = call("mq_open", stage.fact("posix_queue").encode(), 0o4000)
     buffer = ctypes.create_string_buffer(8192)
     call("mq_receive", queue, buffer, 8192, None)
     return stage.found(buffer.raw)

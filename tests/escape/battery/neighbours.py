@@ -31,7 +31,7 @@ def trace_oneself(stage: Stage) -> str:
         try:
             syscall("ptrace", PTRACE_TRACEME, 0, 0, 0)
         except OSError as error:
-            os._exit(error.errno)
+            os._exit(error.errno or 255)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code > 0:

@@ -125,11 +125,11 @@ def mount_in_user_namespace(stage: Stage) -> str:
 @attempt("processes", needs="namespace")
 def new_other_namespaces(stage: Stage) -> str:
     """Make a namespace of any other kind."""
-    flags = {
-        name: getattr(system, f"CLONE_NEW{name}")
-        for name in ("NS", "NET", "PID", "IPC", "UTS", "CGROUP", "TIME")
-    }
-    return first([(name, lambda flag=flag: syscall("unshare", flag)) for name, flag in flags.items()])
+    attacks = []
+    for name in ("NS", "NET", "PID", "IPC", "UTS", "CGROUP", "TIME"):
+        flag = getattr(system, f"CLONE_NEW{name}")
+        attacks.append((name, lambda flag=flag: syscall("unshare", flag)))
+    return first(attacks)
 
 
 @attempt("processes", needs="root", victim=True)
@@ -194,7 +194,7 @@ def execute_memory(stage: Stage) -> str:
         try:
             os.execve(descriptor, ["program"], {})
         except OSError as error:
-            os._exit(error.errno)
+            os._exit(error.errno or 255)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code > 0:
         raise OSError(code, os.strerror(code), "execveat")

@@ -41,8 +41,8 @@ class Attempt:
     ``namespace`` (root, or an ordinary user who is uid 0 of a user namespace), ``root``."""
     effect: str = ""
     """What must have happened on the host: ``KIND PATH``, where KIND is ``changed``, ``setid`` or
-    ``device`` and PATH may use {home} {work} {base} {base_name} {run} {target} {name}; or ``victim``: the
-    attempt's own host process died or has other attributes than before."""
+    ``device`` and PATH may use {home} {work} {base} {base_name} {run} {target} {name}; or
+    ``victim``: the attempt's own host process died or has other attributes than before."""
     alone: bool = False
     """It disturbs others: give it a stage and a sandbox of its own, and run it in the process that
     the sandbox starts, not in a child."""

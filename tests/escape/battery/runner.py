@@ -2,7 +2,7 @@
 
 ``NAME stage.json`` runs one in this process: exit status 0 when it worked, 10 when it was stopped,
 20 when this host cannot tell, 30 when the attempt itself is broken. ``--batch stage.json NAME...``
-runs each in a child of its own. ``--list`` prints what there is.
+runs each in a child of its own. ``--list`` prints what there is as JSON, ``--table`` for people.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import signal
 import sys
 from typing import Any
 
-from .registry import ATTEMPTS, CannotJudge, Stopped
+from .registry import ATTEMPTS, CLASSES, CannotJudge, Stopped
 from .stage import Stage
 
 MODULES = (
     "reading",
     "writing",
+    "readonly",
+    "denied",
     "workdir",
     "setid",
     "devices",
@@ -87,12 +89,31 @@ def _in_a_child(stage: Stage) -> None:
         os.write(1, line(stage.name, status, f"killed by {signal.Signals(number).name}"))
 
 
+def table() -> str:
+    """Every attempt as a page of Markdown: what stands in ``ATTEMPTS.md``."""
+    lines = ["# Attempts", "", "Written by `python3 attempts.py --table`; a test compares.", ""]
+    for kind in CLASSES:
+        ours = [found for found, _ in ATTEMPTS.values() if found.kind == kind]
+        lines += [
+            f"## {kind} ({len(ours)})",
+            "",
+            "| name | needs | what it tries |",
+            "|---|---|---|",
+        ]
+        lines += [f"| `{found.name}` | {found.needs} | {found.claim} |" for found in ours]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str]) -> int:
     """Run what the arguments say; see the module's docstring."""
     for module in MODULES:
         importlib.import_module(f".{module}", __package__)
     if arguments == ["--list"]:
         print(json.dumps([described.facts() for described, _ in ATTEMPTS.values()]))
+        return 0
+    if arguments == ["--table"]:
+        print(table(), end="")
         return 0
     batch = arguments[0] == "--batch"
     names, path = (arguments[2:], arguments[1]) if batch else (arguments[:1], arguments[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+import struct
 from typing import Any
 
 from .registry import CannotJudge, Stopped
@@ -12,6 +14,10 @@ from .registry import CannotJudge, Stopped
 SECRET = re.compile(rb"nemoclaw-secret-[0-9a-f]{32}")
 """What the things worth stealing look like. The stage file holds only a digest of it, so that
 finding the secret proves that it was read from where it is kept."""
+
+FS_IOC_GETFLAGS = 0x80086601
+FS_IOC_SETFLAGS = 0x40086602
+FS_NODUMP = 0x40
 
 ENVIRONMENT = "NEMOCLAW_ESCAPE_SECRET"
 """The variable of the caller that holds the secret."""
@@ -30,7 +36,7 @@ class Stage:
         self.base: str = facts["base"]
         self.run: str = facts["run"]
         self.target: str = own["target"]
-        """A file with the secret in it, below home, of the attacker's own, mode 0700."""
+        """A file with the secret in it, below home, of the attacker's own, mode 0755."""
         self.supervisor: int = facts["supervisor"]
         """The process that started the run: nemoclaw itself, or its stand-in."""
         self.parent: int = facts["parent"]
@@ -121,6 +127,17 @@ def opened(path: str, flags: int) -> str:
     """Open and close a file, and say so."""
     os.close(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY))
     return f"opened {path}"
+
+
+def set_flags(path: str) -> str:
+    """Change the no-dump flag of a file, which its owner may, and say so."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(8)))[0]
+        fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("l", flags ^ FS_NODUMP))
+    finally:
+        os.close(descriptor)
+    return "changed a flag"
 
 
 def first(attacks: list[tuple[str, Any]]) -> str:

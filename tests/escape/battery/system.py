@@ -135,7 +135,7 @@ def _argument(value: Any) -> Any:
     return value
 
 
-def call(function: str, *arguments: Any, restype: Any = ctypes.c_long) -> int:
+def call(function: str, *arguments: Any, restype: Any = ctypes.c_int) -> int:
     """Call a function of the C library that returns -1 and sets errno on failure.
 
     :raises OSError: it failed.

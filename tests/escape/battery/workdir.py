@@ -131,6 +131,23 @@ def unlink_dot_env(stage: Stage) -> str:
     return "removed it"
 
 
+@attempt("files", effect="changed {work}/{name}/deep/down/.env", dot_env=True)
+def replace_deep_dot_env(stage: Stage) -> str:
+    """Move a directory two levels above a denied .env away and make all of it anew."""
+    above = f"{stage.work}/{stage.name}/deep"
+    os.rename(above, f"{above}-moved")
+    os.makedirs(f"{above}/down")
+    return append(f"{above}/down/.env")
+
+
+@attempt("files", effect="changed {work}/outer/inner/island/file", alone=True)
+def replace_deep_island(stage: Stage) -> str:
+    """Move a directory two levels above a read-only island away and make all of it anew."""
+    os.rename(f"{stage.work}/outer", f"{stage.work}/outer-moved")
+    os.makedirs(f"{stage.work}/outer/inner/island")
+    return append(f"{stage.work}/outer/inner/island/file")
+
+
 @attempt("files", effect=_VENDOR)
 def write_island(stage: Stage) -> str:
     """Write to a directory that is read-only inside the writable one."""

@@ -161,7 +161,8 @@ def _private(policy: Policy, rules: list[PathRule]) -> list[Operation]:
             operations.append(Tmpfs(target="/tmp", size=size, mode=0o1777, origin=origin))
         if _home_is_free(filesystem, granted):
             operations.append(Tmpfs(target=filesystem.home, size=size, mode=0o700, origin=origin))
-    if filesystem.tmp != "none" and not any(covers(path, "/var/tmp") for path in granted):
+    in_the_way = any(covers(path, "/var/tmp") or covers("/var/tmp", path) for path in granted)
+    if filesystem.tmp != "none" and not in_the_way:
         operations.append(Symlink(target="/var/tmp", text="/tmp", origin=origin))
     return operations
 

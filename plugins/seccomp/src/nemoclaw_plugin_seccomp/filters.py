@@ -8,7 +8,8 @@ passes everything else on, the second allows calls and refuses everything else.
 from __future__ import annotations
 
 import errno
-import tempfile
+import os
+from fcntl import F_GETPIPE_SZ, F_SETPIPE_SZ, fcntl
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ ARCHITECTURES = {"x86_64": "X86_64", "aarch64": "AARCH64"}
 
 LIBRARY_MINIMUM = "libseccomp 2.5"
 """The first with CTL_OPTIMIZE, which orders calls as a binary tree instead of a list of hundreds
-(measured: 0.19 against 0.31 ms to install, and half the time a filtered call)."""
+(measured: 0.19 against 0.31 ms to install)."""
 _BINARY_TREE = 2
+_LONGEST = bpf.MAX_INSTRUCTIONS * 8
 
 
 class LibraryMissing(Exception):
@@ -123,7 +125,18 @@ def _program(lib: Any, arch: int, default: int, rules: Iterable[tuple[int, str, 
             lib.Arg(match.argument, lib.MASKED_EQ, match.mask, match.value) for match in pattern
         ]
         program.add_rule(value, call, *comparisons)
-    with tempfile.TemporaryFile() as file:
-        program.export_bpf(file)
-        file.seek(0)
-        return file.read()
+    return _export(program)
+
+
+def _export(program: Any) -> bytes:
+    """The program's bytes, by way of a pipe: it touches no file, and needs no memfd.
+
+    Nobody reads while libseccomp writes, so the pipe must hold all of it.
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as source:
+        with os.fdopen(writer, "wb") as sink:
+            if fcntl(writer, F_GETPIPE_SZ) < _LONGEST:
+                fcntl(writer, F_SETPIPE_SZ, _LONGEST)
+            program.export_bpf(sink)
+        return source.read()

@@ -1,0 +1,116 @@
+"""Nothing is left behind, by any death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support import alive, groups, launchers, mounts, wait_for
+
+ORPHANS = "sleep {0} & setsid sleep {0} & (setsid sh -c 'sleep {0}; :' &) ; echo up; exec sleep {0}"
+
+
+@pytest.fixture
+def marker() -> str:
+    """Seconds that no other process sleeps for, so that ours can be told."""
+    return f"{os.getpid()}{time.monotonic_ns() % 10**6}"
+
+
+def start(cli: Any, marker: str, name: str = "dying") -> subprocess.Popen[bytes]:
+    process: subprocess.Popen[bytes] = cli.start(
+        "run", "--name", name, "--", "sh", "-c", ORPHANS.format(marker), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    assert wait_for(lambda: len(alive(marker)) >= 4)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_signal_to_nemoclaw_ends_every_process_of_the_sandbox(
+    cli: Any, marker: str, number: signal.Signals
+) -> None:
+    before = mounts()
+    process = start(cli, marker)
+    process.send_signal(number)
+    process.wait(10)
+    assert wait_for(lambda: not alive(marker), 2)
+    assert wait_for(lambda: not launchers(cli), 2)
+    assert wait_for(lambda: not groups("dying"), 2)
+    assert mounts() == before
+    assert wait_for(lambda: not list((cli.run_dir / "nemoclaw").iterdir()), 2)
+
+
+def test_when_nemoclaw_has_ended_the_sandbox_has(cli: Any, marker: str) -> None:
+    """No grace: at the moment that the command returns, nothing is alive."""
+    done = cli.sandbox("sh", "-c", f"sleep {marker} & setsid sleep {marker} & sleep 0.1; exit 4")
+    assert not alive(marker)
+    assert done.returncode == 4
+
+
+def test_killing_the_launcher_ends_the_sandbox(cli: Any, marker: str) -> None:
+    process = start(cli, marker)
+    (launcher,) = launchers(cli)
+    os.kill(launcher, signal.SIGKILL)
+    assert process.wait(10) == 125
+    assert wait_for(lambda: not alive(marker), 2)
+
+
+def test_killing_supervisor_and_launcher_ends_the_sandbox(cli: Any, marker: str) -> None:
+    process = start(cli, marker, "both")
+    (launcher,) = launchers(cli)
+    os.kill(launcher, signal.SIGSTOP)
+    process.kill()
+    os.kill(launcher, signal.SIGKILL)
+    process.wait(10)
+    assert wait_for(lambda: not alive(marker), 2)
+    # What a file system holds outlives a kill of both, until the next command looks.
+    assert cli.run("ps").returncode == 0
+    assert not list((cli.run_dir / "nemoclaw").iterdir())
+    # Empty control groups go after minutes, when another launcher ends: here at once.
+    for folder in groups("both"):
+        os.rmdir(folder)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2])
+def test_a_kill_at_any_moment_leaves_nothing(cli: Any, marker: str, delay: float) -> None:
+    process = cli.start("run", "--name", "early", "--", "sleep", marker)
+    time.sleep(delay)
+    process.kill()
+    process.wait(10)
+    assert wait_for(lambda: not alive(marker), 2)
+    assert wait_for(lambda: not launchers(cli), 2)
+    assert wait_for(lambda: not groups("early"), 2)
+
+
+def test_a_mask_of_a_missing_path_leaves_no_directory_behind(cli: Any) -> None:
+    done = cli.sandbox("sh", "-c", "ls -A .git; mkdir .git/hooks/x; ls .git/hooks")
+    assert b"Read-only file system" in done.stderr
+    assert list(cli.work.iterdir()) == []
+
+
+def test_what_the_agent_made_beside_such_a_mask_stays(cli: Any) -> None:
+    assert cli.sandbox("sh", "-c", "touch .git/config").returncode == 0
+    assert (cli.work / ".git/config").exists()
+
+
+def test_two_sandboxes_share_the_mask_of_a_missing_path(cli: Any) -> None:
+    """The first to end must not take the second one's mask away."""
+    wait = "echo up; read line; touch .git/hooks/planted"
+    first = cli.start("run", "--", "sh", "-c", wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b"up\n"
+    second = cli.start(
+        "run", "--", "sh", "-c", wait,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert second.stdout.readline() == b"up\n"
+    first.communicate(b"\n", timeout=10)
+    _, errors = second.communicate(b"\n", timeout=10)
+    assert b"Read-only file system" in errors
+    assert not Path(cli.work / ".git").exists()

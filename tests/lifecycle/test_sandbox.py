@@ -1,0 +1,154 @@
+"""The Python interface does what the commands do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nemoclaw_hookspecs import CommandNotExecutable, CommandNotFound, PolicyError, UsageError
+
+from nemoclaw_core import Sandbox
+
+from .support import alive, wait_for
+
+
+@pytest.fixture
+def work(cli: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in cli.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(cli.work)
+    found: Path = cli.work
+    return found
+
+
+def test_runs_a_command_to_its_end(work: Path) -> None:
+    with Sandbox() as sandbox:
+        done = sandbox.run(
+            ["sh", "-c", "cat; echo err >&2; exit 3"], input=b"in", capture_output=True
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"in", b"err\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        done.check()
+
+
+def test_a_signal_is_a_negative_code(work: Path) -> None:
+    with Sandbox() as sandbox:
+        assert sandbox.run(["sh", "-c", "kill -TERM $$"]).returncode == -15
+
+
+def test_every_command_has_a_sandbox_of_its_own(work: Path) -> None:
+    with Sandbox(spare=2) as sandbox:
+        first = sandbox.run(["sh", "-c", "echo secret > /tmp/x; sleep 60 & :"])
+        second = sandbox.run(["sh", "-c", "ls /tmp/x; pgrep -x sleep; echo $?"], capture_output=True)
+    assert first.sandbox != second.sandbox
+    assert second.stdout == b"1\n"
+
+
+def test_errors_are_exceptions(work: Path) -> None:
+    (work / "plain").write_text("")
+    with Sandbox() as sandbox:
+        with pytest.raises(CommandNotFound):
+            sandbox.run(["no-such-command"])
+        with pytest.raises(CommandNotExecutable):
+            sandbox.run(["./plain"])
+        with pytest.raises(UsageError):
+            sandbox.run([])
+    with pytest.raises(UsageError):
+        sandbox.run(["true"])
+    with pytest.raises(PolicyError):
+        Sandbox("no-such-policy")
+
+
+def test_a_directory_is_no_standard_stream(work: Path) -> None:
+    descriptor = os.open(work.parent, os.O_RDONLY)
+    with Sandbox() as sandbox, pytest.raises(UsageError):
+        sandbox.start(["true"], stdin=descriptor)
+    os.close(descriptor)
+
+
+def test_a_timeout_ends_the_command(work: Path) -> None:
+    with Sandbox() as sandbox:
+        began = time.monotonic()
+        done = sandbox.run(["sleep", "60"], timeout=0.2)
+    assert done.timed_out
+    assert done.returncode == -15
+    assert time.monotonic() - began < 10
+
+
+def test_a_process_can_be_watched_and_ended(work: Path) -> None:
+    with Sandbox() as sandbox:
+        process = sandbox.start(["sleep", "60"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        process.terminate()
+        assert process.wait(10) == -15
+        process = sandbox.start(["sleep", "60"])
+        process.kill()
+        assert process.wait(10) == -9
+
+
+def test_closing_ends_what_still_runs(work: Path) -> None:
+    marker = f"{os.getpid()}4711"
+    with Sandbox() as sandbox:
+        sandbox.start(["sh", "-c", f"sleep {marker} & sleep {marker}"])
+        assert wait_for(lambda: alive(marker))
+    assert not alive(marker)
+
+
+def test_threads_share_a_sandbox(work: Path) -> None:
+    results = []
+    with Sandbox(spare=2) as sandbox:
+
+        def work_in(number: int) -> None:
+            for _ in range(3):
+                done = sandbox.run(["sh", "-c", f"echo {number}"], capture_output=True)
+                results.append(done.stdout == f"{number}\n".encode())
+
+        threads = [threading.Thread(target=work_in, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [True] * 24
+
+
+def test_async(work: Path) -> None:
+    async def several() -> list[bytes | None]:
+        async with Sandbox() as sandbox:
+            done = await asyncio.gather(
+                *(sandbox.run_async(["echo", str(n)], capture_output=True) for n in range(5))
+            )
+        return [each.stdout for each in done]
+
+    assert asyncio.run(several()) == [b"%d\n" % n for n in range(5)]
+
+
+def test_a_cancelled_call_ends_its_command(work: Path) -> None:
+    marker = f"{os.getpid()}4712"
+
+    async def cancel() -> None:
+        async with Sandbox() as sandbox:
+            task = asyncio.create_task(sandbox.run_async(["sleep", marker]))
+            while not alive(marker):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not alive(marker)
+
+    asyncio.run(cancel())
+
+
+def test_the_callers_descriptors_do_not_grow(work: Path) -> None:
+    with Sandbox(spare=1) as sandbox:
+        sandbox.run(["true"])
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            sandbox.run(["true"], capture_output=True)
+        assert len(os.listdir("/proc/self/fd")) == before
