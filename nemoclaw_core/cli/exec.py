@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     if not name or not command:
         raise UsageError("name a sandbox and a command", remedy="nemoclaw exec SANDBOX -- COMMAND")
     sock = control.connect(check_name(name))
-    ttys = terminal.attached()
+    ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     request = {
         "request": "exec",
         "argv": command,

@@ -65,14 +65,23 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from nemoclaw_core.host import probe
+    from nemoclaw_core.plugins import PluginManager
     from nemoclaw_core.policy import Context, explain, load
 
     context = Context.here(options.workdir)
     policy = load(options.selector, context=context)
-    if options.json:
-        print(json.dumps(explain.as_data(policy), indent=2))
-    else:
+    if not options.json:
+        # First, because it can be shown whatever is wrong with a plugin.
         print(explain.as_text(policy, context.cwd))
+    manager = PluginManager()
+    manager.load(policy.plugins)
+    plugins = explain.by_plugins(policy, probe(), manager)
+    if options.json:
+        print(json.dumps(explain.as_data(policy, plugins), indent=2))
+    elif plugins:
+        print()
+        print(explain.plugins_as_text(plugins))
     return 0
 
 

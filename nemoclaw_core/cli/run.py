@@ -93,11 +93,7 @@ def _supervise(
     launcher: Launcher, given: options.Options, name: str, started: Callable[[], None] | None
 ) -> int:
     from .. import planning
-    from ..events.record import Context
     from ..state import runtime_dir
-    from ..supervisor import foreground, terminal
-    from ..supervisor.control import Control, socket_path
-    from ..supervisor.session import Command, Session, environment_for
 
     workdir = planning.choose_workdir(given.last("--workdir"))
     try:
@@ -109,17 +105,23 @@ def _supervise(
         _log_refusal(name, given.rest, error)
         raise
     launcher.prepare(plan, (runtime_dir(),))
+    # Imported while the launcher mounts what its sandboxes share.
+    from ..events.record import Context
+    from ..supervisor import foreground
+    from ..supervisor.control import Control, socket_path
+    from ..supervisor.session import Command, Session, environment_for
+
     _warn_of_gaps(plan)
     timeout = given.last("--timeout")
     seconds = plan["timeout"] if timeout is None else duration(timeout)
-    ttys = terminal.attached()
+    ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     command = Command(
         given.rest,
         environment=environment_for(plan, name, os.environ, environment_options(given)),
         workdir=_start_in(workdir),
         umask=_umask(),
         ttys=ttys,
-        size=terminal.size_of(ttys[0]) if ttys else (24, 80),
+        size=_terminal_size(ttys),
         ignored_signals=foreground.ignored_signals(),
     )
     context = Context(name, policy=plan["policy"], policy_digest=planned.digest)
@@ -183,6 +185,14 @@ def _start_in(workdir: str) -> str:
     """The current directory if it lies in the work directory, else the work directory."""
     cwd = os.getcwd()
     return cwd if cwd == workdir or cwd.startswith(workdir.rstrip("/") + "/") else workdir
+
+
+def _terminal_size(ttys: list[int]) -> tuple[int, int]:
+    if not ttys:
+        return 24, 80
+    from ..supervisor import terminal
+
+    return terminal.size_of(ttys[0])
 
 
 def _umask() -> int:

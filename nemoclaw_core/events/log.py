@@ -95,11 +95,11 @@ class EventLog:
         """Call ``watcher`` after each record, and when the log is closed. It must not block."""
         self._watcher = watcher
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record. When this returns, the record outlives this process.
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Write records, all or none. When this returns, they outlive this process.
 
-        :raises EventLogError: it could not be written. Nothing of it stands in the log, and what
-            it tells of must not be done.
+        :raises EventLogError: they could not be written. Nothing of them stands in the log, and
+            what they tell of must not be done.
         """
         with self._mutex:
             if os.getpid() != self._owner:
@@ -111,7 +111,7 @@ class EventLog:
                 found = os.fstat(self._log)
                 if found.st_size != self._size or not found.st_nlink:
                     self._find_end(found)
-                self._write(record)
+                self._write(*records)
             finally:
                 locks.unlock(self._log, locks.APPENDING)
         if self._watcher is not None:
@@ -206,26 +206,31 @@ class EventLog:
             return None
         return "altered", f"record {expected[0]} is not the one that was written"
 
-    def _write(self, record: Mapping[str, Any]) -> None:
-        line = chain.link(record, self._sequence + 1, self._digest)
+    def _write(self, *records: Mapping[str, Any]) -> None:
+        known = sequence, digest = self._sequence, self._digest
+        lines = []
+        for record in records:
+            sequence += 1
+            lines.append(chain.link(record, sequence, digest))
+            digest = chain.digest(lines[-1])
+        data = b"".join(lines)
         begin, self._size = self._size, -1
-        known = self._sequence, self._digest
         try:
-            ending = record["metadata"].get("event_code") in ocsf.ENDINGS
-            if not self._make_room(begin, len(line)) and not ending:
+            ending = all(each["metadata"].get("event_code") in ocsf.ENDINGS for each in records)
+            if not self._make_room(begin, len(data)) and not ending:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            view = memoryview(line)
+            view = memoryview(data)
             while view:
                 view = view[os.write(self._log, view) :]
             if self._durable:
                 os.fdatasync(self._log)
-            self._sequence, self._digest = known[0] + 1, chain.digest(line)
+            self._sequence, self._digest = sequence, digest
             self._note_head()
         except OSError as error:
             self._sequence, self._digest = known
             self._take_back(begin)
             raise _unwritten(error, self._path) from None
-        self._size = begin + len(line)
+        self._size = begin + len(data)
 
     def _note_head(self) -> None:
         data = chain.head(self._sequence, self._digest)
@@ -233,7 +238,7 @@ class EventLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _take_back(self, begin: int) -> None:
-        """Remove a record that could not be written whole, or not be noted."""
+        """Remove what could not be written whole, or not be noted."""
         try:
             os.ftruncate(self._log, begin)
             self._size = begin

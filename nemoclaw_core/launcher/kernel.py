@@ -46,7 +46,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1,
 MOUNT_ATTR_IDMAP = 0x00100000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
-PR_SET_NAME, PR_CAPBSET_DROP = 15, 24
+PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP = 15, 23, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
@@ -56,6 +56,11 @@ _locked = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _locked.syscall.restype = ctypes.c_long
+
+
+# Looked up once, in the launcher: a sandbox's init would look each of them up anew.
+for _name in ("mount", "umount2", "unshare", "prctl", "prlimit64", "signalfd", "sethostname"):
+    getattr(_libc, _name)
 
 
 def _check(result: int, call: str) -> int:
@@ -200,6 +205,16 @@ def new_filesystem(kind: str, attributes: int, options: tuple[tuple[str, str], .
         os.close(context)
 
 
+def lower_limit(resource: int, value: int) -> None:
+    """Set a resource limit, soft and hard, to ``value`` or to the present hard limit if that is
+    lower (prlimit(2))."""
+    limit = (ctypes.c_uint64 * 2)()
+    _check(_libc.prlimit64(0, resource, None, ctypes.byref(limit)), "prlimit")
+    # No limit is the largest number that there is.
+    limit[0] = limit[1] = min(value, limit[1])
+    _check(_libc.prlimit64(0, resource, ctypes.byref(limit), None), "prlimit")
+
+
 def join_session_keyring() -> None:
     """Replace the session keyring by a new anonymous one (keyctl(2))."""
     _check(_syscall(_KEYCTL, 1, None), "keyctl(JOIN_SESSION_KEYRING)")
@@ -238,13 +253,16 @@ def clear_capabilities() -> None:
 
 def empty_bounding_set() -> None:
     """Drop every capability that this kernel knows from the bounding set (PR_CAPBSET_DROP)."""
-    drop = _libc.prctl
+    prctl = _libc.prctl
     number = 0
-    while drop(PR_CAPBSET_DROP, number, 0, 0, 0) == 0:
+    while (held := prctl(PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
+        # Dropping one that is gone costs as much as dropping it.
+        if held and prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            _check(-1, "prctl(PR_CAPBSET_DROP)")
         number += 1
-    # One past the last capability gives EINVAL; before the first one nothing may fail.
+    # One past the last capability gives EINVAL; before that nothing may fail.
     if number == 0 or ctypes.get_errno() != errno.EINVAL:
-        _check(-1, "prctl(PR_CAPBSET_DROP)")
+        _check(-1, "prctl(PR_CAPBSET_READ)")
 
 
 class _RulesetAttr(ctypes.Structure):

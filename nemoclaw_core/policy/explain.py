@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from nemoclaw_hookspecs import NetworkRule, Origin, Policy
+from nemoclaw_hookspecs import Host, NetworkRule, Origin, Policy
 
 from .combine import WALLS
 from .quantities import show_duration, show_size
+
+if TYPE_CHECKING:
+    from ..plugins import PluginManager
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -33,8 +36,32 @@ def values(policy: Policy) -> Iterator[Value]:
     yield from _plugins(policy)
 
 
-def as_data(policy: Policy) -> dict[str, Any]:
-    """The policy as JSON: the hooks' view of it, with the origin of each value."""
+def by_plugins(policy: Policy, host: Host, manager: PluginManager) -> dict[str, list[str]]:
+    """What each loaded plugin says that it makes of the policy, by the plugin's name.
+
+    A plugin may have a function ``explain(policy, host)`` beside its hooks, whose rows are shown
+    as ``str`` gives them. Those without one are left out.
+
+    :raises PluginError: a plugin's ``explain`` raised, or gave something that has no rows.
+    """
+    from ..contract import failure  # pluggy, which the policy itself does not need
+
+    found: dict[str, list[str]] = {}
+    for name in manager.loaded:
+        try:
+            explain = getattr(manager.get_plugin(name), "explain", None)
+            if explain is not None:
+                found[name] = [str(row) for row in explain(policy, host)]
+        except (Exception, SystemExit) as error:
+            raise failure(name, "explain", error) from error
+    return found
+
+
+def as_data(policy: Policy, plugins: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The policy as JSON: the hooks' view of it, with the origin of each value.
+
+    :param plugins: what the plugins say, see :func:`by_plugins`.
+    """
     found: list[dict[str, Any]] = [
         {
             "domain": each.domain,
@@ -51,6 +78,7 @@ def as_data(policy: Policy) -> dict[str, Any]:
         "workdir": policy.filesystem.workdir,
         "home": policy.filesystem.home,
         "values": found,
+        "plugins": {name: list(rows) for name, rows in plugins.items()},
     }
 
 
@@ -71,6 +99,14 @@ def as_text(policy: Policy, cwd: str) -> str:
             lines += ["", domain]
         lines.append(f"{text:<{width}}  {_place(each.origin, cwd)}")
     return "\n".join(lines)
+
+
+def plugins_as_text(plugins: Mapping[str, Sequence[str]]) -> str:
+    """What the plugins say (see :func:`by_plugins`), under a heading each."""
+    parts = (
+        "\n".join((f"plugin {name}", *(f"  {row}" for row in plugins[name]))) for name in plugins
+    )
+    return "\n\n".join(parts)
 
 
 def _place(origin: Origin | None, cwd: str) -> str:

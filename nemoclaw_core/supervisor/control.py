@@ -181,6 +181,8 @@ class Control:
         try:
             if uid == os.geteuid():
                 self._answer(sock, foreground)
+        except EOFError:
+            pass  # It only wanted to know whether somebody is here.
         except (OSError, ValueError, KeyError, TypeError) as error:
             _reply(sock, {"error": f"the request was not understood: {error}"})
         except NemoclawError as error:

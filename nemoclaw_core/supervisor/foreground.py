@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import gc
 import os
 import select
 import sys
@@ -11,12 +12,12 @@ import time
 from nemoclaw_hookspecs.errors import LauncherError, NemoclawError
 
 from ..launcher import wire
-from . import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from . import terminal
     from .control import Control
     from .session import Command, Session
 
@@ -83,6 +84,7 @@ class Foreground:
         self._catch_signals(command.ignored_signals)
         try:
             self._session.start(command, (0, 1, 2))
+            gc.enable()  # Off since the start of the process; this loop may run for days.
             self._let_go_of_stdio()
             refusal = self._loop()
         finally:
@@ -181,6 +183,8 @@ class Foreground:
         if self._control is not None and number in self._control.numbers:
             self._control.heed(kind, number, value, text, descriptors)
         elif kind == wire.TERMINAL:
+            from . import terminal
+
             self._relay = terminal.Relay(descriptors[0], self._ttys)
             self._relay.begin()
         elif kind == wire.STARTED:
@@ -215,17 +219,23 @@ def nothing(number: int, frame: object) -> None:
     """A handler, so that the signal is written to the wake-up pipe in place of its default."""
 
 
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
 def end_like(status: int) -> int:
-    """End as the agent did: return its exit code, or die by the same signal.
+    """End as the agent did: by its exit code, or by the same signal.
 
     :param status: as of waitpid(2).
     """
     if os.WIFEXITED(status):
-        return os.WEXITSTATUS(status)
+        _flush()
+        # Without taking the interpreter apart, which takes as long as building the sandbox.
+        os._exit(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    _flush()
     if number not in (_signal.SIGKILL, _signal.SIGSTOP):
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))

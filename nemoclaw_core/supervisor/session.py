@@ -142,11 +142,14 @@ class Session:
                 self.pid = value
             elif kind == wire.FAILED:
                 raise self._refused(self._failure(number, value, text))
-        for receipt in _receipts(self._plan):
-            self._log.append(ocsf.layer_applied(self._context, **receipt))
-        for layer in self._plan["layers"]:
-            for gap in layer["gaps"]:
-                self._log.append(ocsf.gap_left(self._context, plugin=layer["plugin"], **gap))
+        self._log.append(
+            *(ocsf.layer_applied(self._context, **each) for each in _receipts(self._plan)),
+            *(
+                ocsf.gap_left(self._context, plugin=layer["plugin"], **gap)
+                for layer in self._plan["layers"]
+                for gap in layer["gaps"]
+            ),
+        )
 
     def _refused(self, error: NemoclawError) -> NemoclawError:
         self.channel.close()

@@ -22,11 +22,6 @@ _DEFAULT_SIZE = (24, 80)
 _MOMENT = 0.05
 
 
-def attached() -> list[int]:
-    """Those of the descriptors 0, 1, 2 that are a terminal."""
-    return [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
-
-
 def size_of(descriptor: int) -> tuple[int, int]:
     """Rows and columns of a terminal."""
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import socket
 import struct
 import subprocess
 import termios
@@ -196,3 +197,26 @@ def test_exec_has_a_terminal_too(cli: Any, detached: str) -> None:
     terminal.expect("got-word")
     assert terminal.process.wait(10) == 0
     terminal.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x05\0\0\0\0\0\0\0junk!",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x02\0\0\0\0\0\0\0{}",
+        b"\xff" * 8,
+        b"\x10\0\0\0\0\0\0\0{",
+        b'\x14\0\0\0\0\0\0\0{"request": "exec"} ',
+        b'\x24\0\0\0\0\0\0\0{"request": "stop", "grace": "soon"} ',
+    ],
+)
+def test_nonsense_on_the_control_socket_changes_nothing(
+    cli: Any, detached: str, data: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(cli.run_dir / "nemoclaw/worker.sock"))
+        client.sendall(data)
+    assert json.loads(cli.run("ps", "--json").stdout)["name"] == "worker"
+    assert alive(detached)

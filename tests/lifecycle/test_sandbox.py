@@ -45,7 +45,9 @@ def test_a_signal_is_a_negative_code(work: Path) -> None:
 def test_every_command_has_a_sandbox_of_its_own(work: Path) -> None:
     with Sandbox(spare=2) as sandbox:
         first = sandbox.run(["sh", "-c", "echo secret > /tmp/x; sleep 60 & :"])
-        second = sandbox.run(["sh", "-c", "ls /tmp/x; pgrep -x sleep; echo $?"], capture_output=True)
+        second = sandbox.run(
+            ["sh", "-c", "ls /tmp/x; pgrep -x sleep; echo $?"], capture_output=True
+        )
     assert first.sandbox != second.sandbox
     assert second.stdout == b"1\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,3 +140,44 @@ def test_a_policy_that_is_not_valid_is_told_as_such(
     policy.write_text("version = 1\n[polcy.default]\n")
     assert main(["plugins", "--policy", str(policy)]) == 3
     assert "polcy" in capsys.readouterr().err
+
+
+# --- what plugins say in `nemoclaw policy explain`
+
+
+@pytest.mark.usefixtures("layers")
+def test_policy_explain_prints_what_plugins_say(
+    policy: Path, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("talker", f"{GOOD}\ndef explain(policy, host):\n    yield policy.name, host.machine\n")
+    write(policy, "talker")
+    assert main(["policy", "explain", f"{policy}:default"]) == 0
+    text = capsys.readouterr().out
+    row = repr(("default", os.uname().machine))
+    assert text.startswith("policy default of ")
+    assert text.endswith(f"\n\nplugin talker\n  {row}\n")
+    assert "plugin mounts" not in text, "it has nothing to say"
+    assert main(["policy", "explain", f"{policy}:default", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plugins"] == {"talker": [row]}
+
+
+@pytest.mark.usefixtures("layers")
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise KeyError('x')", "failed in explain: KeyError"),
+        ("raise PolicyError('no such call')", "refused in explain: no such call"),
+        ("return 3", "failed in explain: TypeError"),
+        ("yield 1; raise SystemExit", "failed in explain: SystemExit"),
+    ],
+)
+def test_policy_explain_names_the_plugin_that_fails(
+    body: str, told: str, policy: Path, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("broken", f"{GOOD}\ndef explain(policy, host):\n    {body}\n")
+    write(policy, "broken")
+    assert main(["policy", "explain", f"{policy}:default"]) == 4
+    out, err = capsys.readouterr()
+    assert out.startswith("policy default of "), "the values can be shown all the same"
+    assert f"plugin 'broken' {told}" in err
+    assert "Traceback" not in err

