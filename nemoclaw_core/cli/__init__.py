@@ -14,7 +14,7 @@ COMMANDS: dict[str, str] = {
     "logs": "show a sandbox's events",
     "stop": "end a sandbox",
     "exec": "run another command inside a sandbox",
-    "policy": "check, explain, compare policies",
+    "policy": "check, explain, compare, trust policies",
     "schema": "print the JSON Schema of the policy file",
     "plugins": "list plugins",
     "doctor": "say what this host can enforce",

@@ -1,9 +1,12 @@
-"""``nemoclaw policy check | explain | diff``."""
+"""``nemoclaw policy check | explain | diff | trust``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+
+from nemoclaw_hookspecs import UsageError
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +21,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="nemoclaw policy", description="Check, explain and compare policies."
+        prog="nemoclaw policy", description="Check, explain, compare and trust policies."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     selector = "NAME, FILE or FILE:NAME; a file has a slash or ends in .toml"
@@ -41,6 +44,15 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("first", metavar="A", help=selector)
     diff.add_argument("second", metavar="B")
     diff.set_defaults(run=_diff)
+
+    trust = commands.add_parser(
+        "trust",
+        help="let a policies.toml that an agent may have written be found as ./policies.toml",
+        description="Vouch for a policy file that an agent may have written, as it is now: after "
+        "this it is used when it is found as ./policies.toml, until its content changes.",
+    )
+    trust.add_argument("file", metavar="FILE")
+    trust.set_defaults(run=_trust)
 
     for command in (explain, diff):
         command.add_argument("--workdir", metavar="DIR", help=f"{workdir}; default: this one")
@@ -97,3 +109,23 @@ def _diff(options: argparse.Namespace) -> int:
     elif found:
         print(diff.as_text(first, second, found))
     return 1 if found else 0
+
+
+def _trust(options: argparse.Namespace) -> int:
+    from nemoclaw_core import trust
+    from nemoclaw_core.events.text import printable
+    from nemoclaw_core.policy.context import Context
+    from nemoclaw_core.policy.locate import read_file
+
+    # Read once: what is vouched for is what was found valid, whatever is written meanwhile.
+    source, _ = read_file(options.file, Context.here())
+    if os.path.basename(source.file) != trust.FILE_NAME:
+        raise UsageError(
+            f"only a file called {trust.FILE_NAME} is used without being named",
+            where=printable(source.file),
+            remedy="name this one with --policy",
+        )
+    path = trust.trust(source.file, source.digest)
+    print(f"{printable(path)}: trusted ({', '.join(source.document.policy) or 'no policy in it'})")
+    print(f"  as long as its content has the BLAKE2b-256 digest {source.digest}")
+    return 0

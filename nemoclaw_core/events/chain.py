@@ -15,7 +15,7 @@ from .encoder import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 MAX_LINE = 32 * 1024
@@ -92,6 +92,33 @@ def last_line(fd: int, size: int) -> tuple[bytes, int] | None:
     if end - start > MAX_LINE or torn > MAX_LINE or (start == 0 and begin > 0):
         return None
     return data[start:end], torn
+
+
+def parts(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """``lines`` in groups of at most :data:`MAX_LINE` bytes: what is written before a head is."""
+    begin = size = 0
+    for index, line in enumerate(lines):
+        if size + len(line) > MAX_LINE:
+            yield lines[begin:index]
+            begin, size = index, 0
+        size += len(line)
+    if lines:
+        yield lines[begin:]
+
+
+def find(fd: int, size: int, sequence: int) -> str:
+    """The digest of a record before the last :func:`parts` of a log of ``size`` bytes.
+
+    Empty if it stands further back, or is not there; :data:`START` for record 0.
+    """
+    begin = max(0, size - 2 * MAX_LINE)
+    if sequence == 0 and begin == 0:
+        return START
+    for line in os.pread(fd, size - begin, begin).splitlines(keepends=True):
+        found = place(line)
+        if found is not None and found[0] == sequence:
+            return digest(line)
+    return ""
 
 
 def head(sequence: int, line_digest: str) -> bytes:

@@ -15,7 +15,7 @@ from .reserve import reserve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 _RESERVE = 64 * 1024
@@ -28,9 +28,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class EventLog:
     """An open log. Threads may share it; several may be open for one sandbox.
 
-    An append writes one line with one write(2), then notes the chain's head in a file beside the
-    log. When either fails the line is taken back whole, so the log never holds a part of a record,
-    nor one that its writer believes was not written.
+    An append writes its lines with one write(2), then notes the chain's head in a file beside the
+    log. When either fails they are taken back whole, so the log never holds a part of a record, nor
+    one that its writer believes was not written.
 
     Space is reserved ahead. Only records that tell of an end may use it up: while the disk is full
     nothing new can begin, and what has begun can still be logged to its end.
@@ -46,6 +46,7 @@ class EventLog:
         # Lock of this process's threads: the file's locks exclude other openings alone.
         self._mutex = _thread.allocate_lock()
         self._size = -1  # -1: to be learned from the file
+        self._end = 0
         self._sequence = 0
         self._digest = chain.START
         self._reserved = 0
@@ -84,7 +85,7 @@ class EventLog:
     @property
     def end(self) -> int:
         """Where the last acknowledged record ends: bytes from the beginning of the file."""
-        return max(self._size, 0)
+        return self._end
 
     @property
     def closed(self) -> bool:
@@ -97,6 +98,8 @@ class EventLog:
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write records, all or none. When this returns, they outlive this process.
+
+        A process that is killed in here may leave some of them.
 
         :raises EventLogError: they could not be written. Nothing of them stands in the log, and
             what they tell of must not be done.
@@ -163,8 +166,8 @@ class EventLog:
         line, torn = last
         if torn:
             os.ftruncate(self._log, found.st_size - torn)
-        damage = self._judge(line)
-        self._size = found.st_size - torn
+        damage = self._judge(line, found.st_size - torn)
+        self._size = self._end = found.st_size - torn
         self._reserved = 0
         if torn:
             detail = f"{torn} bytes of an unfinished record were removed"
@@ -173,8 +176,10 @@ class EventLog:
             self._write(ocsf.log_damaged(self._context, damage=damage[0], detail=damage[1]))
             os.ftruncate(self._head, chain.HEAD_SIZE)
 
-    def _judge(self, line: bytes) -> tuple[str, str] | None:
+    def _judge(self, line: bytes, size: int) -> tuple[str, str] | None:
         """Continue after ``line``, the log's last; and what is wrong with it, if anything.
+
+        :param size: of the log up to the end of ``line``.
 
         It is compared with the head on the disk and with the last record that is known here.
         """
@@ -195,14 +200,14 @@ class EventLog:
             return "lost", f"it ends at record {self._sequence}, and {expected[0]} were written"
         if noted is None:
             return "headless", "the note of its last record is missing or damaged"
-        if self._sequence == expected[0]:
-            fits = self._digest == expected[1]
-        elif self._sequence == expected[0] + 1:
-            fits = place[1] == expected[1]  # its writer was killed before it noted the head
-        else:
-            number = self._sequence - expected[0]
-            return "headless", f"the note of its last record is {number} records behind"
-        if fits:
+        found = self._digest
+        if self._sequence > expected[0]:
+            # Its writer may have been killed before it noted the head of what it wrote.
+            found = chain.find(self._log, size, expected[0])
+            if not found:
+                behind = self._sequence - expected[0]
+                return "headless", f"the note of its last record is {behind} records behind"
+        if found == expected[1]:
             return None
         return "altered", f"record {expected[0]} is not the one that was written"
 
@@ -213,24 +218,29 @@ class EventLog:
             sequence += 1
             lines.append(chain.link(record, sequence, digest))
             digest = chain.digest(lines[-1])
-        data = b"".join(lines)
+        length = sum(map(len, lines))
         begin, self._size = self._size, -1
         try:
             ending = all(each["metadata"].get("event_code") in ocsf.ENDINGS for each in records)
-            if not self._make_room(begin, len(data)) and not ending:
+            if not self._make_room(begin, length) and not ending:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._log, view) :]
-            if self._durable:
-                os.fdatasync(self._log)
-            self._sequence, self._digest = sequence, digest
-            self._note_head()
+            for part in chain.parts(lines):
+                self._write_part(part)
         except OSError as error:
             self._sequence, self._digest = known
             self._take_back(begin)
             raise _unwritten(error, self._path) from None
-        self._size = begin + len(data)
+        self._size = self._end = begin + length
+
+    def _write_part(self, lines: Sequence[bytes]) -> None:
+        view = memoryview(b"".join(lines))
+        while view:
+            view = view[os.write(self._log, view) :]
+        if self._durable:
+            os.fdatasync(self._log)
+        self._sequence += len(lines)
+        self._digest = chain.digest(lines[-1])
+        self._note_head()
 
     def _note_head(self) -> None:
         data = chain.head(self._sequence, self._digest)

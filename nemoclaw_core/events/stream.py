@@ -27,6 +27,7 @@ class Stream:
         self._log: EventLog | None = None
         self._start: int | None = None
         self._cursor: Cursor | None = None
+        self._end = -1
 
     @classmethod
     def of(cls, sandbox: str, sink: str, log: EventLog, directory: str | None) -> Stream:
@@ -79,16 +80,15 @@ class Stream:
         cursor = self._cursor
         if cursor is None:
             return
-        if self._log is not None and self._log.end <= cursor.offset:
+        log = self._open_here
+        if log is not None and log.end == cursor.offset:
             return
         with open(self._open_log(), "rb") as file:
-            end = self._end_of(file.fileno())
-            # In the middle of a line: somebody changed the cursor or the log. Go on with the next.
-            if 0 < cursor.offset <= end and os.pread(file.fileno(), 1, cursor.offset - 1) != b"\n":
-                file.seek(cursor.offset)
-                file.readline()
-            else:
-                file.seek(min(cursor.offset, end))
+            # What is being written now may be taken back. Of another writer's log, see to it.
+            end = self._end = log.end if log is not None else self._size(file.fileno())
+            # Somebody changed the cursor or the log: what was taken is not known any more.
+            known = cursor.offset <= end and _follows_a_line(file.fileno(), cursor.offset)
+            file.seek(cursor.offset if known else 0)
             while file.tell() < end:
                 line = file.readline()
                 if not line.endswith(b"\n"):
@@ -105,15 +105,21 @@ class Stream:
 
     def finish(self) -> bool:
         """After everything was taken: True if nothing will follow; nothing is noted then."""
+        if self._open_here is not None:
+            return False
         cursor = self._cursor
         if cursor is None:
-            return self.empty and self._log is not None and self._log.closed
-        if self._log is not None:
-            if not self._log.closed or cursor.offset < self._log.end:
+            return self.empty
+        log = self._open_log()
+        try:
+            # Asked first: who wrote before the size was taken has left, or has it open.
+            written = locks.is_opened(log)
+            if self._size(log) != self._end:
                 return False
-            cursor.finish()
-        elif self._is_written():
-            # It was opened again since. Its writer may be about to claim the cursor.
+        finally:
+            os.close(log)
+        if written:
+            # By somebody else, whose courier may be about to claim the cursor.
             cursor.release()
         else:
             cursor.finish()
@@ -142,19 +148,18 @@ class Stream:
         finally:
             os.close(folder)
 
-    def _end_of(self, log: int) -> int:
-        """Where the last record ends that cannot be taken back any more."""
-        if self._log is not None:
-            return self._log.end
+    @property
+    def _open_here(self) -> EventLog | None:
+        return self._log if self._log is not None and not self._log.closed else None
+
+    def _size(self, log: int) -> int:
+        """Size of the log between two appends."""
         locks.lock(log, locks.APPENDING, locks.SHARED, self.sandbox)
         try:
             return os.fstat(log).st_size
         finally:
             locks.unlock(log, locks.APPENDING)
 
-    def _is_written(self) -> bool:
-        log = self._open_log()
-        try:
-            return locks.is_opened(log)
-        finally:
-            os.close(log)
+
+def _follows_a_line(file: int, offset: int) -> bool:
+    return offset == 0 or os.pread(file, 1, offset - 1) == b"\n"

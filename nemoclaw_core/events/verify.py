@@ -64,6 +64,8 @@ class VerifyResult:
 @attrs.frozen(slots=True, kw_only=True)
 class _Line:
     number: int
+    end: int
+    """Bytes of the file up to the line's end."""
     digest: str
     sequence: int | None
     """None for a line that is no record."""
@@ -72,7 +74,7 @@ class _Line:
     message: str = ""
 
 
-_BEFORE_ALL = _Line(number=0, digest=chain.START, sequence=0)
+_BEFORE_ALL = _Line(number=0, end=0, digest=chain.START, sequence=0)
 
 
 def verify(path: str) -> VerifyResult:
@@ -112,25 +114,30 @@ def _snapshot(log: int, folder: int, path: str) -> tuple[int, bytes]:
 def examine(path: str, data: bytes, head: bytes) -> VerifyResult:
     """What :func:`verify` says about a log of the content ``data`` with the note ``head``."""
     end = data.rfind(b"\n") + 1
-    raw = data[:end].split(b"\n")[:-1]
-    lines = [_read(number, line + b"\n") for number, line in enumerate(raw, 1)]
-    records = [line for line in lines if line.sequence is not None]
-    last = records[-1] if records else _BEFORE_ALL
-    problem, notes = _judge_end(last, len(lines) + 1, head)
+    lines = list(_read_all(data[:end]))
+    records = [_BEFORE_ALL, *(line for line in lines if line.sequence is not None)]
+    problem, notes = _judge_end(records, len(lines) + 1, head)
     problems = [*_judge_order(lines), *_reported(lines), *problem]
     notes += [f"line {line.number}: {line.message}" for line in lines if line.damage == _HARMLESS]
     if end < len(data):
         notes.append(f"it ends in {len(data) - end} bytes of a record that was not finished")
     return VerifyResult(
         path=path,
-        records=len(records),
-        digest=last.digest,
+        records=len(records) - 1,
+        digest=records[-1].digest,
         problems=tuple(sorted(problems, key=lambda each: each.line)),
         notes=tuple(notes),
     )
 
 
-def _read(number: int, line: bytes) -> _Line:
+def _read_all(data: bytes) -> Iterator[_Line]:
+    end = 0
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        end += len(line) + 1
+        yield _read(number, end, line + b"\n")
+
+
+def _read(number: int, end: int, line: bytes) -> _Line:
     place = chain.place(line) if len(line) <= chain.MAX_LINE else None
     damage = message = ""
     try:
@@ -141,6 +148,7 @@ def _read(number: int, line: bytes) -> _Line:
         place = None
     return _Line(
         number=number,
+        end=end,
         digest=chain.digest(line),
         sequence=place[0] if place else None,
         previous=place[1] if place else "",
@@ -187,8 +195,9 @@ def _judge_order(lines: Sequence[_Line]) -> Iterator[Problem]:
         before, accepted = line, {line.digest}
 
 
-def _judge_end(last: _Line, at: int, head: bytes) -> tuple[list[Problem], list[str]]:
+def _judge_end(records: Sequence[_Line], at: int, head: bytes) -> tuple[list[Problem], list[str]]:
     """Problems and notes about the log's end, as it was noted in ``events.head``."""
+    last = records[-1]
     number = last.sequence or 0
     noted = chain.parse_head(head)
     if noted is None:
@@ -205,8 +214,12 @@ def _judge_end(last: _Line, at: int, head: bytes) -> tuple[list[Problem], list[s
             return [], []
         what = f"record {number}, the last one, was changed"
         return [Problem(kind="changed", line=last.number, what=what)], []
-    if noted == (number - 1, last.previous):
-        return [], [f"the writer of record {number} was killed before it noted it as the last"]
+    named = next((each for each in records if (each.sequence, each.digest) == noted), None)
+    if named is not None and last.end - named.end <= chain.MAX_LINE:
+        what = _named(range(noted[0] + 1, number + 1))
+        return [], [
+            f"{what} not noted in {HEAD}: a writer was killed, or somebody added to the log"
+        ]
     what = f"{HEAD} is the note of record {noted[0]}, and the last one is record {number}"
     return [Problem(kind="headless", line=at, what=what)], []
 

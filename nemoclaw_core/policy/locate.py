@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 
 import attrs
 from nemoclaw_hookspecs import PolicyError
 
+from nemoclaw_core import state, trust
+from nemoclaw_core.events.text import printable
 from nemoclaw_core.observe import observe
 
 from . import files
@@ -19,7 +22,7 @@ from .values import KINDS, PolicyName
 from .walk import Observer
 
 DEFAULT = "default"
-FILE_NAME = "policies.toml"
+FILE_NAME = trust.FILE_NAME
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -56,8 +59,10 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
     A name is looked up in ``./policies.toml``, then in the user's own file, then in the one that
     ships; the first file that has it wins.
 
-    :raises PolicyError: there is no such policy or file, or a file on the way is not valid. A
-        broken file is never passed over: the next one may permit more.
+    :raises PolicyError: there is no such policy or file, or a file on the way is not valid, or an
+        agent may have written it (:mod:`nemoclaw_core.trust`). Such a file is never passed over:
+        the next one may permit more.
+    :raises NemoclawError: what is noted about such files cannot be relied on.
     """
     file, name = split_selector(selector)
     shipped, path = read_shipped()
@@ -72,7 +77,7 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
         observer.note(candidate, "file", observe(candidate, "file"))
         if _absent(candidate):
             continue
-        source = _read(candidate, context, observer, shipped)
+        source = _read(candidate, context, observer, shipped, unasked=True)
         if name in source.document.policy:
             return Located(source=source, name=name, shipped=shipped)
         searched.append(source)
@@ -98,11 +103,31 @@ def read_file(path: str, context: Context) -> tuple[Source, Source]:
     return _read(os.path.join(context.cwd, path), context, Observer(), shipped), shipped
 
 
-def _read(path: str, context: Context, observer: Observer, shipped: Source) -> Source:
+def _read(
+    path: str, context: Context, observer: Observer, shipped: Source, *, unasked: bool = False
+) -> Source:
+    """:param unasked: nobody named the file, so it must not be an agent's."""
     path = os.path.normpath(path)
     content, digest = files.read_file(path, context.uid)
     observer.note(path, "file", digest)
+    # The user's own file is out of every agent's reach, also where what is above it is not.
+    if unasked and os.path.dirname(path) != os.path.normpath(context.config_dir):
+        _refuse_planted(path, digest, observer)
     return read_source(path, content, digest, shipped)
+
+
+def _refuse_planted(path: str, digest: str, observer: Observer) -> None:
+    noted = os.path.join(state.state_dir(), trust.TRUSTED)
+    # A plan is compiled anew when the user vouches for another version of the file.
+    observer.note(noted, "file", observe(noted, "file"))
+    reason = trust.verdict(path, digest)
+    if reason is not None:
+        raise PolicyError(
+            f"is not used, because nobody named it and {printable(reason)}",
+            where=printable(path),
+            remedy=f"look at it, then `nemoclaw policy trust {printable(shlex.quote(path))}`; "
+            "or name the policy's file with --policy",
+        )
 
 
 def _absent(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from nemoclaw_hookspecs import FilesystemPolicy, Origin
+from nemoclaw_hookspecs import FilesystemPolicy, Origin, PathRule
 from nemoclaw_hookspecs.policy import Access
 
 from .access import covers
@@ -72,6 +72,16 @@ class _Resolving:
             self._links_hold(each, writable)
         for each in granted:
             self.combined.grant(each)
+        if tmp == "shared" and "/tmp" not in self.combined.grants:
+            # A grant like any other: what is denied below it must stay denied.
+            self.combined.grants["/tmp"] = PathRule(
+                path="/tmp",
+                access="write",
+                kind="directory",
+                uid=-1,
+                gid=-1,
+                origin=self.merged.origins("filesystem")["tmp"],
+            )
         self._walls_are_outside(hidden, granted)
         for each in denied:
             self.combined.deny(each)

@@ -6,6 +6,7 @@ import _signal
 import gc
 import os
 import select
+import stat
 import sys
 import time
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from . import terminal
     from .control import Control
+    from .pump import Pump
     from .session import Command, Session
 
 _FORWARDED = (
@@ -47,6 +49,17 @@ def ignored_signals() -> list[int]:
     return [number for number in _MAY_BE_IGNORED if _signal.getsignal(number) == _signal.SIG_IGN]
 
 
+def streams_to_copy() -> list[int]:
+    """Those of 0, 1, 2 that a command must not get as they are: see :mod:`.pump`.
+
+    Files, because their mode can be changed through a descriptor. Pipes, because they can be opened
+    anew through proc(5) for the other direction: an agent could write what the host reads next.
+    """
+    kinds = (stat.S_ISFIFO, stat.S_ISREG, stat.S_ISBLK)
+    modes = [os.fstat(descriptor).st_mode for descriptor in (0, 1, 2)]
+    return [number for number, mode in enumerate(modes) if any(kind(mode) for kind in kinds)]
+
+
 class Foreground:
     """Runs one agent in a sandbox that is ready, to its end.
 
@@ -66,6 +79,7 @@ class Foreground:
         self._session = session
         self._control = control
         self._relay: terminal.Relay | None = None
+        self._pump: Pump | None = None
         self._status: int | None = None
         self._reason = ""
         self._deadline = time.monotonic() + timeout if timeout else None
@@ -79,11 +93,12 @@ class Foreground:
         :raises CommandNotFound: it does not exist in the sandbox.
         :raises CommandNotExecutable: it cannot be executed.
         :raises LauncherError: the launcher died; so did the sandbox.
+        :raises NemoclawError: a file could not be read, or not all output could be written to it.
         """
         self._ttys = command.ttys
         self._catch_signals(command.ignored_signals)
         try:
-            self._session.start(command, (0, 1, 2))
+            self._session.start(command, self._streams())
             gc.enable()  # Off since the start of the process; this loop may run for days.
             self._let_go_of_stdio()
             refusal = self._loop()
@@ -92,6 +107,7 @@ class Foreground:
                 self._relay.restore()
         if self._relay is not None:
             self._relay.drain(ended=True)
+        problem = self._finish_pump()
         if refusal is not None:
             self._session.close()
             raise refusal
@@ -102,6 +118,8 @@ class Foreground:
             raise LauncherError("the sandbox was ended before the agent was done")
         self._session.ended(0, self._status, self._reason)
         self._session.close()
+        if problem:
+            raise NemoclawError(f"the command's data could not be copied: {problem}")
         return self._status
 
     @property
@@ -133,6 +151,24 @@ class Foreground:
             if number not in ignored:
                 _signal.signal(number, nothing)
 
+    def _streams(self) -> tuple[int, int, int]:
+        streams = streams_to_copy()
+        if not streams:
+            return 0, 1, 2
+        from .pump import Pump
+
+        self._pump = Pump(streams, self._session.owner)
+        return self._pump.stdio
+
+    def _finish_pump(self) -> str:
+        if self._pump is None:
+            return ""
+        for number in (_signal.SIGWINCH, _signal.SIGTSTP, _signal.SIGCONT):
+            if _signal.getsignal(number) is nothing:
+                _signal.signal(number, _signal.SIG_DFL)
+        # A signal now means: do not wait for the reader. Nor does somebody who has set a timeout.
+        return self._pump.finish(self._woken, _GRACE if self._reason else None)
+
     def _let_go_of_stdio(self) -> None:
         """Close this process's copies of pipes that the agent now has: a reader or writer at the
         other end must see the agent close its end."""
@@ -141,6 +177,8 @@ class Foreground:
             if descriptor not in self._ttys:
                 os.dup2(null, descriptor)
         os.close(null)
+        if self._pump is not None:
+            self._pump.let_go()
 
     def _loop(self) -> NemoclawError | None:
         session = self._session
@@ -158,6 +196,8 @@ class Foreground:
                         self._on_signal(number)
                 elif self._control is not None and self._control.owns(descriptor):
                     self._control.serve(descriptor, self)
+                elif self._pump is not None and self._pump.owns(descriptor):
+                    self._pump.serve(descriptor)
                 elif self._relay is not None and not self._relay.copy(descriptor):
                     self._relay.close()
                     self._relay = None
@@ -173,6 +213,8 @@ class Foreground:
                 poll.register(descriptor, select.POLLIN)
         if self._relay is not None:
             self._relay.register(poll)
+        if self._pump is not None:
+            self._pump.register(poll)
         if self._deadline is None:
             return poll.poll()
         return poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000 + 1)

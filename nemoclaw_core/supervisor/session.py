@@ -18,6 +18,7 @@ from nemoclaw_hookspecs.errors import (
 from ..events import ocsf
 from ..events.record import Context
 from ..launcher import wire
+from ..trust import record_writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class Session:
         self._last = -1
         self.pid = 0
         self.left_behind = ""
+        # Before the agent can write anything: what it leaves there must not pass for the user's.
+        record_writable(plan)
         log.append(ocsf.nemoclaw_started(context))
         self._number, self.channel = launcher.spawn(context.sandbox, remove)
 
@@ -124,6 +127,14 @@ class Session:
     def name(self) -> str:
         """The sandbox's name."""
         return self._context.sandbox
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """User and group that the sandbox's commands run as; None = the caller's."""
+        for step in self._plan["steps"]:
+            if step["op"] == "set_user":
+                return int(step["uid"]), int(step["gid"])
+        return None
 
     def wait_ready(self) -> None:
         """Wait until the launcher has confirmed every operation, and log its receipts.
@@ -184,7 +195,7 @@ class Session:
                 self._context,
                 argv=command.argv,
                 pid=self.pid,
-                uid=_agent_uid(self._plan),
+                uid=os.getuid() if self.owner is None else self.owner[0],
                 workdir=command.workdir,
                 role="agent" if number == 0 else "exec",
             )
@@ -252,13 +263,6 @@ class Session:
             self.ended(number, None)
         self.channel.close()
         self._log.append(ocsf.nemoclaw_stopped(self._context))
-
-
-def _agent_uid(plan: Mapping[str, Any]) -> int:
-    for step in plan["steps"]:
-        if step["op"] == "set_user":
-            return int(step["uid"])
-    return os.getuid()
 
 
 def _receipts(plan: Mapping[str, Any]) -> list[dict[str, Any]]:

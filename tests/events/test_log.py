@@ -156,18 +156,44 @@ def test_a_record_that_cannot_be_taken_back_is_not_built_upon(
     assert verify(str(shelf.log)).ok
 
 
+def interrupted(*_: object) -> int:
+    raise KeyboardInterrupt
+
+
+def test_records_of_one_append_are_written_all_or_none(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    before = shelf.log.read_bytes(), shelf.head.read_bytes()
+    # More than one write: see chain.parts.
+    many = [shelf.launch() for _ in range(80)]
+    real, calls = os.write, []
+
+    def full(fd: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(EventLogError):
+        log.append(*many)
+    monkeypatch.undo()
+    assert max(calls) <= 32 * 1024
+    assert (shelf.log.read_bytes(), shelf.head.read_bytes()) == before
+    log.append(*many)
+    log.append()
+    assert verify(str(shelf.log)).records == 81
+    assert verify(str(shelf.log)).ok
+
+
 def test_an_interrupted_append_is_found_by_the_next(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = shelf.open()
     log.append(shelf.launch())
-    real = os.write
-
-    def interrupted(fd: int, data: bytes) -> int:
-        real(fd, data)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "write", interrupted)
+    monkeypatch.setattr(os, "pwrite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         log.append(shelf.launch())
     monkeypatch.undo()
@@ -338,6 +364,37 @@ def test_a_crash_before_the_head_was_noted_is_no_damage(shelf: Shelf) -> None:
     assert verify(str(shelf.log)).ok
 
 
+@pytest.mark.parametrize("count", [1, 12, 25])
+def test_a_crash_before_the_head_of_several_was_noted_is_no_damage(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    log = shelf.open()
+    log.append(shelf.launch())
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.append(*[shelf.launch() for _ in range(count)])
+    log.close()
+    monkeypatch.undo()
+    assert len(shelf.records()) == count + 1
+    assert verify(str(shelf.log)).ok
+    shelf.fill(1)
+    assert damages(shelf) == []
+    assert verify(str(shelf.log)).records == count + 2
+
+
+def test_a_record_changed_before_its_head_was_noted_is_told(shelf: Shelf) -> None:
+    shelf.fill(2)
+    head = shelf.head.read_bytes()
+    shelf.fill(2)
+    lines = shelf.lines()
+    lines[1] = lines[1].replace(b"program-1", b"program-9")
+    shelf.write(lines)
+    shelf.head.write_bytes(head)
+    assert not verify(str(shelf.log)).ok
+    shelf.open()
+    assert damages(shelf) == ["altered"]
+
+
 def test_lost_records_are_told(shelf: Shelf) -> None:
     shelf.fill(4)
     shelf.write(shelf.lines()[:2])
@@ -399,8 +456,9 @@ def test_a_missing_or_damaged_head_is_told_and_replaced(shelf: Shelf, content: b
 def test_a_head_of_long_ago_is_told(shelf: Shelf) -> None:
     shelf.fill(1)
     head = shelf.head.read_bytes()
-    shelf.fill(4)
+    shelf.fill(80)
     shelf.head.write_bytes(head)
+    assert [problem.kind for problem in verify(str(shelf.log)).problems] == ["headless"]
     shelf.open()
     assert damages(shelf) == ["headless"]
 

@@ -69,8 +69,10 @@ class Ground:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     root = tmp_path.resolve()
+    # What sandboxes of whoever runs the tests could write says nothing about these files.
+    monkeypatch.setenv("XDG_STATE_HOME", str(root / "state"))
     for name in ("work", "home", "home/.config/nemoclaw", "elsewhere"):
         (root / name).mkdir(parents=True)
     context = Context(

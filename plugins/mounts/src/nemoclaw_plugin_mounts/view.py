@@ -100,7 +100,7 @@ def _owner(policy: Policy, rules: list[PathRule], rule: PathRule) -> tuple[int, 
     tree: PathRule | None = rule
     while tree is not None and tree.access != "write":
         tree = _nearest(rules, tree.path)
-    if tree is None or tree.uid == policy.process.uid:
+    if tree is None or tree.uid in (-1, policy.process.uid):
         return None
     return tree.uid, tree.gid
 
