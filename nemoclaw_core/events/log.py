@@ -47,6 +47,7 @@ class EventLog:
         self._mutex = _thread.allocate_lock()
         self._size = -1  # -1: to be learned from the file
         self._end = 0
+        self._closed = False
         self._sequence = 0
         self._digest = chain.START
         self._reserved = 0
@@ -89,8 +90,8 @@ class EventLog:
 
     @property
     def closed(self) -> bool:
-        """True after :meth:`close`."""
-        return self._log < 0
+        """True after :meth:`close`: the log is not held any more."""
+        return self._closed
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call ``watcher`` after each record, and when the log is closed. It must not block."""
@@ -137,6 +138,7 @@ class EventLog:
             finally:
                 os.close(log)
                 os.close(self._head)
+                self._closed = True
         if self._watcher is not None:
             self._watcher()
 

@@ -249,6 +249,14 @@ def test_trusted_until_it_is_edited(
     assert "is not used" in refusal(ground, path.parent)
 
 
+def test_trusted_by_another_spelling_of_its_directory(ground: Ground) -> None:
+    trust.record_writable(view(ground.work))
+    path = plant(ground.work / "below", MINE)
+    (ground.root / "link").symlink_to(path.parent)
+    assert trust.trust(f"{ground.root}/link/policies.toml", digest(MINE.encode())) == str(path)
+    assert used(ground, path.parent) == 7
+
+
 def test_an_earlier_version_is_not_trusted_any_more(ground: Ground) -> None:
     trust.record_writable(view(ground.work))
     path = plant(ground.work / "below", PLANTED)
@@ -350,6 +358,16 @@ def test_a_line_that_was_cut_short_does_not_hide_the_next(ground: Ground, state:
     trust.record_writable(view(ground.work))
     plant(ground.work / "below")
     assert "could write to" in refusal(ground, ground.work / "below")
+
+
+def test_open_stays_open_when_another_start_notes_its_guard_later(
+    ground: Ground, state: Path
+) -> None:
+    trust.record_writable(plan(ground.work, written(ground.work), EnterView()))
+    with (state / trust.ROOTS).open("a") as file:
+        file.write(f"\nguarded {ground.work}\n")
+    plant(ground.work)
+    assert "could write to" in refusal(ground, ground.work)
 
 
 def test_starts_at_the_same_time_lose_nothing(ground: Ground) -> None:

@@ -175,10 +175,9 @@ def test_proc_shows_the_sandbox_alone(shell: Shell) -> None:
     assert "Read-only file system" in shell.refused("echo x > /proc/sys/kernel/core_pattern")
 
 
-def test_a_denied_path_in_a_shared_tmp_stays_denied(
-    sandbox: RunInSandbox, tmp_path: Path, work: Path
-) -> None:
+def test_a_denied_path_in_a_shared_tmp_stays_denied(sandbox: RunInSandbox, tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="nemoclaw-shared-", dir="/tmp"))
+    work = Path(tempfile.mkdtemp(prefix="nemoclaw-work-", dir="/var/tmp"))
     secret = folder / "secret"
     secret.write_text("told\n")
     folder.chmod(0o755)
@@ -195,3 +194,4 @@ def test_a_denied_path_in_a_shared_tmp_stays_denied(
         assert done.stdout == b"the shared one\n"
     finally:
         shutil.rmtree(folder)
+        shutil.rmtree(work)
