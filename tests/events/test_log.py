@@ -364,22 +364,23 @@ def test_a_crash_before_the_head_was_noted_is_no_damage(shelf: Shelf) -> None:
     assert verify(str(shelf.log)).ok
 
 
+@pytest.mark.parametrize("before", [0, 1, 100])
 @pytest.mark.parametrize("count", [1, 12, 25])
 def test_a_crash_before_the_head_of_several_was_noted_is_no_damage(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, count: int
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, before: int, count: int
 ) -> None:
+    shelf.fill(before)
     log = shelf.open()
-    log.append(shelf.launch())
     monkeypatch.setattr(os, "pwrite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         log.append(*[shelf.launch() for _ in range(count)])
     log.close()
     monkeypatch.undo()
-    assert len(shelf.records()) == count + 1
+    assert len(shelf.records()) == before + count
     assert verify(str(shelf.log)).ok
     shelf.fill(1)
     assert damages(shelf) == []
-    assert verify(str(shelf.log)).records == count + 2
+    assert verify(str(shelf.log)).records == before + count + 1
 
 
 def test_a_record_changed_before_its_head_was_noted_is_told(shelf: Shelf) -> None:

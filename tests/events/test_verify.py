@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,19 @@ def test_what_the_next_writer_found_stays_a_problem(full: Shelf) -> None:
     full.fill(2)
     assert kinds(full) == [("reported", 5)]
     assert "it ends at record 4, and 6 were written" in str(check(full).problems[0])
+
+
+def test_a_foreign_line_that_a_writer_went_on_from_is_told_once(full: Shelf) -> None:
+    full.write([*full.lines(), b"hello"])
+    full.fill(2)
+    assert kinds(full) == [("foreign", 7), ("reported", 8)]
+
+
+def test_a_fifo_in_place_of_the_log_does_not_hang(full: Shelf) -> None:
+    full.log.unlink()
+    os.mkfifo(full.log)
+    with pytest.raises(EventLogError, match="regular file"):
+        check(full)
 
 
 def test_rewriting_everything_is_not_found(full: Shelf) -> None:
