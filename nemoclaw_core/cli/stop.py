@@ -10,6 +10,9 @@ from ..names import check_name
 from ..supervisor import control
 from .run import duration
 
+_PATIENCE = 15.0
+"""Seconds that a supervisor may take to take note of the request."""
+
 
 def main(argv: list[str]) -> int:
     """Ask a sandbox to end, and wait until it has."""
@@ -21,9 +24,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--grace", default="5s", metavar="TIME", help="default: 5s; 0 = at once")
     given = parser.parse_args(argv)
     sock = control.connect(check_name(given.sandbox))
+    sock.settimeout(_PATIENCE)
     try:
         control.send_json(sock, {"request": "stop", "grace": duration(given.grace)})
         answer, _ = control.receive_json(sock)
+    except TimeoutError:
+        raise NemoclawError(
+            f"the supervisor of {given.sandbox} does not answer",
+            remedy="end it by its process id: pgrep -af 'nemoclaw run'; its sandbox goes with it",
+        ) from None
     except (OSError, EOFError):
         return 0  # It ended before it could answer, which is what was asked for.
     finally:

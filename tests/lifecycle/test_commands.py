@@ -158,16 +158,17 @@ def test_a_terminal_has_the_users_size_and_follows_it(shell: Terminal) -> None:
 
 
 def test_keys_and_jobs_work(shell: Terminal) -> None:
-    shell.send("sleep 100\n")
-    time.sleep(0.3)
+    first, second = f"{os.getpid()}11", f"{os.getpid()}22"
+    shell.send(f"sleep {first}\n")
+    assert wait_for(lambda: alive(first))
     shell.send("\x03")
-    shell.expect("$ ")
-    shell.send("sleep 100\n")
-    time.sleep(0.3)
+    assert wait_for(lambda: not alive(first))
+    shell.send(f"sleep {second}\n")
+    assert wait_for(lambda: alive(second))
     shell.send("\x1a")
     shell.expect("Stopped")
-    shell.send("jobs; kill %1; fg\n")
-    shell.expect("sleep 100")
+    shell.send("kill %1; fg\n")
+    assert wait_for(lambda: not alive(second))
     shell.send("echo $((6*7))\n")
     shell.expect("42")
     shell.send("exit 5\n")
