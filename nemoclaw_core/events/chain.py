@@ -15,7 +15,7 @@ from .encoder import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
 MAX_LINE = 32 * 1024
@@ -43,10 +43,12 @@ def link(record: Mapping[str, Any], sequence: int, previous: str) -> bytes:
         than :data:`MAX_LINE` bytes.
     :raises TypeError: ``record`` holds a value that JSON does not know.
     """
-    metadata = record.get("metadata")
+    metadata: Mapping[str, Any] | None = record.get("metadata")
     if not metadata or "sequence" in metadata or "tags" in metadata:
         raise ValueError("an event needs metadata, and none that places it in a log")
-    body = encode({key: value for key, value in record.items() if key != "metadata"})
+    others = dict(record)
+    del others["metadata"]
+    body = encode(others)
     line = b'%s%s"metadata":%s,"sequence":%d%s%s%s' % (
         body[:-1].encode(),
         b"," if len(body) > 2 else b"",
@@ -94,16 +96,19 @@ def last_line(fd: int, size: int) -> tuple[bytes, int] | None:
     return data[start:end], torn
 
 
-def parts(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def parts(lines: list[bytes]) -> list[list[bytes]]:
     """``lines`` in groups of at most :data:`MAX_LINE` bytes: what is written before a head is."""
-    begin = size = 0
-    for index, line in enumerate(lines):
-        if size + len(line) > MAX_LINE:
-            yield lines[begin:index]
-            begin, size = index, 0
-        size += len(line)
-    if lines:
-        yield lines[begin:]
+    if len(lines) == 1:
+        return [lines]
+    found: list[list[bytes]] = []
+    room = 0
+    for line in lines:
+        room -= len(line)
+        if not found or room < 0:
+            found.append([])
+            room = MAX_LINE - len(line)
+        found[-1].append(line)
+    return found
 
 
 def find(fd: int, size: int, sequence: int) -> str:

@@ -98,6 +98,36 @@ def open_file(folder: int, name: str, flags: int, path: str) -> int:
     return fd
 
 
+def open_for_writing(sandbox: str, directory: str | None) -> tuple[int, int, str]:
+    """Descriptors of a sandbox's log and of its head, both made if missing, and the log's path.
+
+    :raises EventLogError: they cannot be opened, or are not the caller's alone.
+    """
+    path = sandbox
+    opened = []
+    try:
+        folder, path = open_folder(sandbox, directory=directory, create=True)
+        opened.append(folder)
+        log = open_file(folder, LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, f"{path}/{LOG}")
+        opened.append(log)
+        head = open_file(folder, HEAD, os.O_RDWR | os.O_CREAT, f"{path}/{HEAD}")
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        if isinstance(error, EventLogError):
+            raise
+        raise EventLogError(
+            f"the event log cannot be opened: {error.strerror}", where=path, remedy=remedy(error)
+        ) from None
+    os.close(folder)
+    return log, head, f"{path}/{LOG}"
+
+
+def remedy(error: OSError) -> str | None:
+    """What a person can do about a failed write, if it can be told."""
+    return "free some disk space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+
+
 def _refuse_foreign(found: os.stat_result, path: str) -> None:
     if found.st_uid != os.geteuid():
         raise EventLogError(

@@ -9,20 +9,19 @@ import os
 from nemoclaw_hookspecs.errors import EventLogError
 
 from . import chain, locks, ocsf
-from .folder import HEAD, LOG, open_file, open_folder
+from .folder import open_for_writing, remedy
 from .record import Context
 from .reserve import reserve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _RESERVE = 64 * 1024
 _LOW = 32 * 1024
 """Bytes of reserved space below which more is reserved."""
 _ANY = 1 << 62
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EventLog:
@@ -73,7 +72,7 @@ class EventLog:
         :raises EventLogError: the folder or a file in it is not the caller's own, cannot be opened,
             or there is no room for what the sandbox will have to log.
         """
-        log, head, path = _open_files(sandbox, directory)
+        log, head, path = open_for_writing(sandbox, directory)
         opened = cls(log, head, path, context or Context(sandbox), durable=durable)
         try:
             locks.lock(log, locks.OPENED, locks.SHARED, path)
@@ -214,35 +213,34 @@ class EventLog:
         return "altered", f"record {expected[0]} is not the one that was written"
 
     def _write(self, *records: Mapping[str, Any]) -> None:
-        known = sequence, digest = self._sequence, self._digest
-        lines = []
-        for record in records:
-            sequence += 1
-            lines.append(chain.link(record, sequence, digest))
-            digest = chain.digest(lines[-1])
+        known = self._sequence, self._digest
+        lines: list[bytes] = []
+        digests = [self._digest]
+        for number, record in enumerate(records, self._sequence + 1):
+            lines.append(chain.link(record, number, digests[-1]))
+            digests.append(chain.digest(lines[-1]))
         length = sum(map(len, lines))
         begin, self._size = self._size, -1
         try:
-            ending = all(each["metadata"].get("event_code") in ocsf.ENDINGS for each in records)
-            if not self._make_room(begin, length) and not ending:
+            if not self._make_room(begin, length) and not all(map(_is_ending, records)):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             for part in chain.parts(lines):
                 self._write_part(part)
+                self._sequence += len(part)
+                self._digest = digests[self._sequence - known[0]]
+                self._note_head()
         except OSError as error:
             self._sequence, self._digest = known
             self._take_back(begin)
             raise _unwritten(error, self._path) from None
         self._size = self._end = begin + length
 
-    def _write_part(self, lines: Sequence[bytes]) -> None:
-        view = memoryview(b"".join(lines))
-        while view:
-            view = view[os.write(self._log, view) :]
+    def _write_part(self, lines: list[bytes]) -> None:
+        data = b"".join(lines)
+        while data:
+            data = data[os.write(self._log, data) :]
         if self._durable:
             os.fdatasync(self._log)
-        self._sequence += len(lines)
-        self._digest = chain.digest(lines[-1])
-        self._note_head()
 
     def _note_head(self) -> None:
         data = chain.head(self._sequence, self._digest)
@@ -271,33 +269,11 @@ class EventLog:
         return granted is not False
 
 
-def _open_files(sandbox: str, directory: str | None) -> tuple[int, int, str]:
-    """Descriptors of log and head, and the log's path."""
-    path = sandbox
-    opened = []
-    try:
-        folder, path = open_folder(sandbox, directory=directory, create=True)
-        opened.append(folder)
-        log = open_file(folder, LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, f"{path}/{LOG}")
-        opened.append(log)
-        head = open_file(folder, HEAD, os.O_RDWR | os.O_CREAT, f"{path}/{HEAD}")
-    except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        if isinstance(error, EventLogError):
-            raise
-        raise EventLogError(
-            f"the event log cannot be opened: {error.strerror}", where=path, remedy=_remedy(error)
-        ) from None
-    os.close(folder)
-    return log, head, f"{path}/{LOG}"
+def _is_ending(record: Mapping[str, Any]) -> bool:
+    return record["metadata"].get("event_code") in ocsf.ENDINGS
 
 
 def _unwritten(error: OSError, path: str) -> EventLogError:
     return EventLogError(
-        f"an event could not be written: {error.strerror}", where=path, remedy=_remedy(error)
+        f"an event could not be written: {error.strerror}", where=path, remedy=remedy(error)
     )
-
-
-def _remedy(error: OSError) -> str | None:
-    return "free some disk space" if error.errno in _FULL else None

@@ -110,7 +110,10 @@ def test_the_shell_has_a_terminal_of_the_right_size(terminal: Terminal) -> None:
 def test_a_resize_reaches_the_program(terminal: Terminal) -> None:
     terminal.enter("trap 'echo resized' WINCH")
     terminal.resize(25, 81)
-    assert "25 81" in terminal.enter("sleep 0.2; stty size")
+    # Before anything is typed: what the trap prints would come in between.
+    terminal.expect("resized")
+    terminal.type("stty size\n")
+    terminal.expect("25 81")
 
 
 def test_control_c_ends_the_command_and_not_the_shell(terminal: Terminal) -> None:
