@@ -31,6 +31,7 @@ from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 from . import names, planning
 from .events.record import Context
 from .launcher import wire
+from .state import ensure_private, runtime_dir
 from .supervisor.launcher import Launcher
 from .supervisor.session import Command, Session, environment_for
 
@@ -210,7 +211,7 @@ class Sandbox:
         self._running: set[Process] = set()
         self._lock = threading.Lock()
         self._launcher: Launcher | None = Launcher.execute()
-        self._launcher.prepare(self._plan)
+        self._launcher.prepare(self._plan, (ensure_private(runtime_dir()),))
 
     @property
     def plan(self) -> Mapping[str, Any]:

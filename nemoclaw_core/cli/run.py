@@ -93,7 +93,7 @@ def _supervise(
     launcher: Launcher, given: options.Options, name: str, started: Callable[[], None] | None
 ) -> int:
     from .. import planning
-    from ..state import runtime_dir
+    from ..state import ensure_private, runtime_dir
 
     workdir = planning.choose_workdir(given.last("--workdir"))
     try:
@@ -104,7 +104,7 @@ def _supervise(
     except (LayerUnavailable, PluginError) as error:
         _log_refusal(name, given.rest, error)
         raise
-    launcher.prepare(plan, (runtime_dir(),))
+    launcher.prepare(plan, (ensure_private(runtime_dir()),))
     # Imported while the launcher mounts what its sandboxes share.
     from ..events.record import Context
     from ..supervisor import foreground

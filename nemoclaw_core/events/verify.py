@@ -119,8 +119,12 @@ def examine(path: str, data: bytes, head: bytes) -> VerifyResult:
     problem, notes = _judge_end(records, len(lines) + 1, head)
     problems = [*_judge_order(lines), *_reported(lines), *problem]
     notes += [f"line {line.number}: {line.message}" for line in lines if line.damage == _HARMLESS]
-    if end < len(data):
-        notes.append(f"it ends in {len(data) - end} bytes of a record that was not finished")
+    rest = len(data) - end
+    if rest > chain.MAX_LINE:
+        what = f"it ends in {rest} bytes that are no record"
+        problems.append(Problem(kind="foreign", line=len(lines) + 1, what=what))
+    elif rest:
+        notes.append(f"it ends in {rest} bytes of a record that was not finished")
     return VerifyResult(
         path=path,
         records=len(records) - 1,

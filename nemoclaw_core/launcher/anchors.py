@@ -3,6 +3,11 @@
 A policy may deny ``.git/hooks`` where there is no ``.git`` yet. A mask needs a mount point,
 so an empty directory of that name is made on the host, and removed again when the launcher
 ends. It is made as long as the mask must hold, because otherwise the agent could make it itself.
+
+An agent of another sandbox may be at work in the same place. So everything is done by descriptor,
+what is removed is first seen to be what was made, and which directories are anchors is written down
+where no agent can write: in the registry, a private directory, as empty files named by device and
+inode number.
 """
 
 from __future__ import annotations
@@ -10,26 +15,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-
-from . import kernel
+import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_MARK = "user.nemoclaw.anchor"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATIENCE = 100
+"""Hundredths of a second to wait for a lock: another launcher holds it for an instant only."""
 
 
 class Anchors:
     """The directories that one launcher has made, or shares with others that need them too.
 
-    Each is marked by an extended attribute and held by a lock that all its users share, so that
-    the first one to end does not remove the mount point of the others.
+    Each is held by a lock that all its users share, so that the first one to end does not remove
+    the mount point of the others.
+
+    :param registry: the private directory; empty for none: then nothing is shared.
     """
 
-    def __init__(self) -> None:
-        self._held: list[tuple[str, int]] = []
+    def __init__(self, registry: str = "") -> None:
+        self._registry = registry
+        # Name, descriptor of the directory that it is in, and of itself; outermost first.
+        self._held: list[tuple[str, int, int]] = []
 
     def make(self, steps: list[dict[str, Any]]) -> None:
         """Make the directories for the masks of a plan's steps.
@@ -38,88 +47,94 @@ class Anchors:
             made (ENOTDIR), also a symbolic link (ELOOP).
         """
         for step in steps:
-            if step["op"] != "mask":
-                continue
-            if step["kind"] == "missing":
-                self._make(step["target"])
-            elif step["kind"] == "directory":
-                self._share(step["target"])
+            if step["op"] == "mask" and step["kind"] in ("missing", "directory"):
+                self._walk(step["target"], make=step["kind"] == "missing")
 
-    def _make(self, path: str) -> None:
+    def _walk(self, path: str, *, make: bool) -> None:
+        """Go down to ``path``; make what is missing, and hold what is an anchor."""
         folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        walked = ""
-        fresh = False
-        names = path[1:].split("/")
-        for index, name in enumerate(names):
-            walked = f"{walked}/{name}"
-            try:
-                fresh = self._enter(folder, name) or fresh
-                # The parents that were there may be closed to us for reading; passing is enough.
-                mine = fresh or index == len(names) - 1
-                inner = os.open(name, _DIRECTORY | (0 if mine else os.O_PATH), dir_fd=folder)
-            finally:
+        try:
+            for name in path[1:].split("/"):
+                fresh = make and self._mkdir(folder, name)
+                try:
+                    inner = os.open(name, _DIRECTORY, dir_fd=folder)
+                except PermissionError:
+                    # Passing through is enough; what cannot be read is no anchor.
+                    inner = os.open(name, _DIRECTORY | os.O_PATH, dir_fd=folder)
+                if fresh:
+                    self._adopt(folder, inner)
+                if fresh or self._is_registered(inner):
+                    self._hold(name, folder, inner)
                 os.close(folder)
-            folder = inner
-            if mine:
-                self._hold(walked, folder)
-        os.close(folder)
+                folder = inner
+        finally:
+            os.close(folder)
 
-    def _share(self, path: str) -> None:
-        """Hold a directory that exists, if it is the anchor of another launcher."""
-        while path != "/":
-            try:
-                folder = kernel.open_path(path)
-            except OSError:
-                return  # Not to be entered, or gone: no anchor of ours.
-            try:
-                inner = os.open(f"/proc/self/fd/{folder}", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return
-            finally:
-                os.close(folder)
-            try:
-                os.getxattr(inner, _MARK)
-                self._hold(path, inner)
-            except OSError:
-                return  # Somebody's own directory.
-            finally:
-                os.close(inner)
-            path = os.path.dirname(path)
-
-    def _enter(self, folder: int, name: str) -> bool:
-        """Make a directory if it is missing; True if it was."""
+    def _mkdir(self, folder: int, name: str) -> bool:
         try:
             os.mkdir(name, 0o755, dir_fd=folder)
         except FileExistsError:
             return False
-        try:
-            os.setxattr(f"/proc/self/fd/{folder}/{name}", _MARK, b"1", follow_symlinks=False)
-        except OSError as error:
-            # A file system without extended attributes: then only this launcher knows.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENOSPC):
-                raise
-        if os.geteuid() == 0:
-            # Like its parent: the work directory of a user for whom root runs the agent.
-            parent = os.fstat(folder)
-            os.chown(name, parent.st_uid, parent.st_gid, dir_fd=folder, follow_symlinks=False)
         return True
 
-    def _hold(self, path: str, descriptor: int) -> None:
-        held = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-        fcntl.flock(held, fcntl.LOCK_SH)
-        self._held.append((path, held))
+    def _adopt(self, folder: int, inner: int) -> None:
+        """Register a new anchor and, as root, give it to its parent's owner.
+
+        Between making and opening it an agent may have put something else in its place: only an
+        empty directory of the caller's own is taken for it.
+        """
+        found = os.fstat(inner)
+        if found.st_uid != os.geteuid() or os.listdir(inner):
+            raise OSError(errno.ESTALE, "the mount point of a mask was replaced while it was made")
+        if self._registry:
+            entry = self._entry(found)
+            os.close(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if os.geteuid() == 0:
+            parent = os.fstat(folder)
+            os.fchown(inner, parent.st_uid, parent.st_gid)
+
+    def _entry(self, found: os.stat_result) -> str:
+        return f"{self._registry}/anchor-{found.st_dev}-{found.st_ino}"
+
+    def _is_registered(self, inner: int) -> bool:
+        return bool(self._registry) and os.path.exists(self._entry(os.fstat(inner)))
+
+    def _hold(self, name: str, folder: int, inner: int) -> None:
+        held = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 3)
+        for attempt in range(_PATIENCE):
+            try:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == _PATIENCE - 1:
+                    os.close(held)
+                    raise
+                select.select((), (), (), 0.01)
+        above = fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, 3)
+        self._held.append((name, above, held))
 
     def remove(self) -> None:
         """Remove what nobody else needs, and what nobody has put anything into."""
-        for path, descriptor in sorted(self._held, reverse=True):
+        for name, above, held in reversed(self._held):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.rmdir(path)
-            except BlockingIOError:
-                pass  # Another launcher still needs it, and will remove it.
+                self._remove(name, above, held)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                # Still used by another launcher, filled, moved away, or replaced: not ours to take.
+                if error.errno not in _NOT_OURS:
                     raise
             finally:
-                os.close(descriptor)
+                os.close(held)
+                os.close(above)
         self._held.clear()
+
+    def _remove(self, name: str, above: int, held: int) -> None:
+        ours = os.fstat(held)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            os.rmdir(name, dir_fd=above)
+            if self._registry:
+                os.unlink(self._entry(ours))
+
+
+_NOT_OURS = (errno.EAGAIN, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR, errno.EBUSY)

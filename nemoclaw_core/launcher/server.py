@@ -192,6 +192,7 @@ class Server:
                 user = next((step for step in steps if step["op"] == "set_user"), None)
                 owner = self.caller if user is None else (user["uid"], user["gid"])
                 view = View(owner[0], owner[1], _idmaps(steps, owner))
+                self.anchors = Anchors(avoid[0] if avoid else "")
                 self.anchors.make(steps)
                 own = operations.clone_flags(plan) & kernel.CLONE_FLAGS["user"]
                 kernel.unshare(kernel.CLONE_FLAGS["mount"] | own)

@@ -280,28 +280,61 @@ def test_old_logs_can_be_removed(desk: Desk) -> None:
     assert desk.log("new").exists()
 
 
-def test_a_full_disk_starts_nothing(desk: Desk) -> None:
-    probe = ["unshare", "-rm", "true"]
-    if subprocess.run(probe, capture_output=True).returncode != 0:
-        pytest.skip("this host lets nobody make a small file system")
+NEMOCLAW = f"{sys.executable} -m nemoclaw_core.cli"
+
+
+def on_a_small_disk(desk: Desk, size: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that sees a file system of ``size`` where logs are kept, as $STATE."""
     if os.geteuid() != 0:
-        pytest.skip("a sandbox needs a user namespace of its own")
-    script = (
-        f"mount -t tmpfs -o size=64k,mode=700 tmpfs {desk.state.parent} && "
-        f"head -c 60000 /dev/zero >{desk.state.parent}/filler && "
-        f"exec {sys.executable} -m nemoclaw_core.cli run -n box -- touch {desk.work}/started"
-    )
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
+        pytest.skip("a sandbox in a user namespace that is not its own finds another host")
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this host lets nobody make a small file system")
+    mount = f"mount -t tmpfs -o size={size},mode=700 tmpfs {desk.state.parent}"
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mount} || exit 99\n{script}"],
         cwd=desk.work,
-        env=desk.environment,
+        env={**desk.environment, "STATE": str(desk.state.parent)},
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def test_on_a_full_disk_nothing_starts(desk: Desk) -> None:
+    script = f"""
+        head -c 60000 /dev/zero >$STATE/filler
+        {NEMOCLAW} run -n box -- touch {desk.work}/started
+    """
+    done = on_a_small_disk(desk, "64k", script)
     assert done.returncode == 125
     assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (desk.work / "started").exists()
+
+
+def test_what_runs_while_the_disk_fills_is_logged_to_its_end(desk: Desk) -> None:
+    script = f"""
+        {NEMOCLAW} run -n box -- /bin/sh -c 'read line; exit 7' <{desk.work}/fifo &
+        exec 3>{desk.work}/fifo
+        until grep -qs process-launched $STATE/nemoclaw/box/events.jsonl; do sleep 0.02; done
+        cat /dev/zero >$STATE/filler
+        while {NEMOCLAW} exec box -- true; do :; done
+        {NEMOCLAW} exec box -- touch {desk.work}/begun
+        echo "exec $?"
+        echo go >&3
+        wait $!
+        echo "run $?"
+        {NEMOCLAW} logs box --verify
+        tail -n 2 $STATE/nemoclaw/box/events.jsonl
+    """
+    os.mkfifo(desk.work / "fifo")
+    done = on_a_small_disk(desk, "512k", script)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["exec 125", "run 7"], done.stderr
+    assert "whole and in order" in lines[2]
+    assert [json.loads(line)["activity_name"] for line in lines[3:]] == ["Terminate", "Stop"]
+    assert "No space left" in done.stderr
+    assert not (desk.work / "begun").exists()
 
 
 # Plugins that take events.

@@ -51,7 +51,10 @@ def programs(shelf: Shelf) -> list[str]:
 def test_a_killed_writer_loses_no_acknowledged_record(shelf: Shelf, part: int) -> None:
     chance = random.Random(part)
     acknowledged = []
-    for attempt in range(12):
+    # Twelve kills; and if a record is written in parts, more until one has hit the middle.
+    for attempt in range(200):
+        if attempt >= 12 and (not part or "log-damaged" in shelf.codes()):
+            break
         process = writer(shelf, f"t{attempt}", 1_000_000, part)
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -71,7 +74,7 @@ def test_a_killed_writer_loses_no_acknowledged_record(shelf: Shelf, part: int) -
     assert len(written) == len(set(written))
     assert [name for name in written if name in set(acknowledged)] == acknowledged
     # At most one record a kill was written and not acknowledged any more.
-    assert len(written) - len(acknowledged) <= 12
+    assert len(written) - len(acknowledged) <= attempt
     if part:
         assert "log-damaged" in shelf.codes(), "no kill hit the middle of a record"
 

@@ -189,6 +189,12 @@ def test_an_unfinished_record_is_no_problem(full: Shelf) -> None:
     assert "9 bytes of a record that was not finished" in result.notes[0]
 
 
+def test_an_end_that_is_no_record_is_found(full: Shelf) -> None:
+    with full.log.open("ab") as file:
+        file.write(b"x" * (chain.MAX_LINE + 1))
+    assert kinds(full) == [("foreign", 7)]
+
+
 def test_what_the_next_writer_found_stays_a_problem(full: Shelf) -> None:
     full.write(full.lines()[:4])
     full.fill(2)

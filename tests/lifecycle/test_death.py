@@ -72,7 +72,7 @@ def test_killing_supervisor_and_launcher_ends_the_sandbox(cli: Any, marker: str)
     assert wait_for(lambda: not alive(marker), 2)
     # What a file system holds outlives a kill of both, until the next command looks.
     assert cli.run("ps").returncode == 0
-    assert not list((cli.run_dir / "nemoclaw").iterdir())
+    assert not list((cli.run_dir / "nemoclaw").glob("*.sock"))
     # Empty control groups go after minutes, when another launcher ends: here at once.
     for folder in groups("both"):
         os.rmdir(folder)
@@ -114,3 +114,23 @@ def test_two_sandboxes_share_the_mask_of_a_missing_path(cli: Any) -> None:
     _, errors = second.communicate(b"\n", timeout=10)
     assert b"Read-only file system" in errors
     assert not Path(cli.work / ".git").exists()
+
+
+def test_a_swapped_work_directory_does_not_lead_the_clean_up_elsewhere(
+    cli: Any, tmp_path: Path
+) -> None:
+    """An agent that can rename the directory must not make nemoclaw remove somebody else's."""
+    victim = tmp_path / "victim"
+    (victim / ".git/hooks").mkdir(parents=True)
+    inner = cli.work / "inner"
+    inner.mkdir()
+    process = cli.start(
+        "run", "--", "sh", "-c", "echo up; read line",
+        cwd=inner, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == b"up\n"
+    inner.rename(cli.work / "aside")
+    inner.symlink_to(victim)
+    process.communicate(b"\n", timeout=10)
+    assert (victim / ".git/hooks").is_dir()
+    assert not list((cli.work / "aside").iterdir())

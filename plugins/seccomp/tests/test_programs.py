@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import subprocess
 import socket
 import sys
 from pathlib import Path
@@ -140,6 +141,11 @@ def has(programs: str) -> None:
             pytest.skip(f"{program} is not installed")
         if not os.access(Path(found).resolve(), os.X_OK):
             pytest.skip(f"this user cannot execute {found}")
+        if (
+            program == "rustc"
+            and subprocess.run([found, "--version"], capture_output=True).returncode
+        ):
+            pytest.skip("rustc is here, and no toolchain for this user's home directory")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
