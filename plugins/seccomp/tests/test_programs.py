@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import subprocess
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
