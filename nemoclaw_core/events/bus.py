@@ -144,7 +144,7 @@ class _Courier:
         self._delivered = taken
         while taken and not self._abandoned and self._serve_old():
             pass
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream.release()
         if self._loop is not None:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -204,7 +204,10 @@ async def _awaited(answer: Awaitable[None]) -> None:
 def _left_behind(sink: str, directory: str | None) -> Iterator[Stream]:
     """Logs of earlier starts in which events wait for a sink, and that nobody else delivers."""
     for name in archive.sandboxes(directory):
-        stream = Stream.left_behind(name, sink, directory)
+        try:
+            stream = Stream.left_behind(name, sink, directory)
+        except OSError:
+            continue  # Not a folder of the caller's: `nemoclaw logs NAME` tells what it is.
         if stream is not None:
             yield stream
 

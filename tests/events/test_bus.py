@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -230,6 +231,28 @@ def test_a_short_start_delivers_all_that_waits(shelf: Shelf, start: Start) -> No
     assert bus.close() == ()
     wait_for(lambda: waiting(shelf) == [])
     assert {event.sandbox for event in taker.events} == {"box", "old-0", "old-1", "old-2", "old-3"}
+
+
+def test_a_folder_that_cannot_be_trusted_is_passed_over(
+    shelf: Shelf, start: Start, tmp_path: Path
+) -> None:
+    taker = Taker(failures=1000)
+    for name in ("old", "planted"):
+        bus, log = start(taker=taker), EventLog.open(name, directory=str(shelf.directory))
+        bus.attach(name, log, shelf.context)
+        log.append(shelf.launch())
+        log.close()
+        assert bus.close(0.05) == ("taker",)
+    (shelf.directory / "planted").rename(tmp_path / "elsewhere")
+    (shelf.directory / "link").symlink_to(tmp_path / "elsewhere")
+    taker.failures = 0
+    bus, log = start(taker=taker), shelf.open()
+    bus.attach("box", log, shelf.context)
+    log.append(shelf.launch())
+    log.close()
+    assert bus.close() == ()
+    wait_for(lambda: not (shelf.directory / "old" / "sink.taker").exists())
+    assert {event.sandbox for event in taker.events} == {"box", "old"}
 
 
 def test_two_writers_of_one_log_lose_no_event(shelf: Shelf, start: Start) -> None:
