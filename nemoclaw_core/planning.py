@@ -24,6 +24,35 @@ if TYPE_CHECKING:
     from .events.record import Context as EventContext
     from .policy import Context
 
+# Directories that somebody may happen to be in, and that no project is kept in.
+_SHARED = frozenset(
+    [
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/srv",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/usr/local",
+        "/var",
+        "/var/tmp",
+    ]
+)
+_SYSTEM = ("/boot/", "/dev/", "/etc/", "/proc/", "/sys/", "/usr/bin/", "/usr/lib/", "/usr/sbin/")
 _AROUND = frozenset({"pre_spawn", "post_exit"})
 
 
@@ -36,7 +65,7 @@ def choose_workdir(given: str | None) -> str:
     """The work directory: the one given, else the current one unless that would be too much.
 
     :raises UsageError: it is no directory, it is the root, or it was not named and the current
-        directory is the home directory or holds it.
+        directory is the system's, the home directory, or holds it.
     """
     path = os.path.realpath(given or os.getcwd())
     if not os.path.isdir(path):
@@ -47,6 +76,11 @@ def choose_workdir(given: str | None) -> str:
     if given is None and (home == path or home.startswith(path + "/")):
         raise UsageError(
             f"{path} holds your home directory: the agent could change everything in it",
+            remedy=f"start in a project's folder, or say --workdir {path} if you mean it",
+        )
+    if given is None and (path in _SHARED or f"{path}/".startswith(_SYSTEM)):
+        raise UsageError(
+            f"{path} belongs to the system: the agent could change everything in it",
             remedy=f"start in a project's folder, or say --workdir {path} if you mean it",
         )
     return path

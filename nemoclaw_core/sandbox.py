@@ -332,6 +332,8 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         started: Callable[[Process], None] | None = None,
     ) -> Completed:
+        if input is not None and not isinstance(input, bytes):
+            raise UsageError("input is bytes", remedy="encode the text: input=text.encode()")
         with _Pipes(input, capture_output) as pipes:
             process = self.start(
                 argv, stdin=pipes.given[0], stdout=pipes.given[1], stderr=pipes.given[2],

@@ -51,9 +51,15 @@ def private_dirs() -> tuple[str, ...]:
 def ensure_private(path: str) -> str:
     """Create ``path`` with mode 0700 if it is missing, and return it.
 
-    :raises NemoclawError: it belongs to somebody else, or others may write there.
+    :raises NemoclawError: it cannot be made, belongs to somebody else, or others may write there.
     """
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise NemoclawError(
+            f"{path} cannot be made: {error.strerror}",
+            remedy="set HOME, or the XDG directories, to a place that is yours",
+        ) from None
     found = os.stat(path)
     if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
         raise NemoclawError(f"{path} is not a directory of yours", remedy=f"remove or chown {path}")

@@ -116,3 +116,19 @@ def test_an_ignored_signal_stays_ignored(cli: Any) -> None:
     done = cli.sandbox("sh", "-c", "kill -HUP $$; echo survived", preexec_fn=ignore)
     assert done.stdout == b"survived\n"
     assert cli.sandbox("sh", "-c", "kill -HUP $$; echo survived").returncode == -signal.SIGHUP
+
+
+@pytest.mark.parametrize("folder", ["/etc", "/etc/ssl", "/usr/lib", "/home", "/var"])
+def test_the_systems_directories_are_not_taken_for_a_work_directory(cli: Any, folder: str) -> None:
+    done = cli.sandbox("true", cwd=folder)
+    assert done.returncode == 2
+    assert b"belongs to the system" in done.stderr
+    assert b"--workdir" in done.stderr
+
+
+def test_a_home_that_cannot_be_used_is_an_error_for_people(cli: Any) -> None:
+    places = {name: "/proc/nowhere" for name in cli.environment if name.startswith("XDG_")}
+    done = cli.sandbox("true", env=places)
+    assert done.returncode == 125
+    assert b"cannot be made" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -61,6 +61,8 @@ def test_errors_are_exceptions(work: Path) -> None:
             sandbox.run(["./plain"])
         with pytest.raises(UsageError):
             sandbox.run([])
+        with pytest.raises(UsageError, match="bytes"):
+            sandbox.run(["cat"], input="text")  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         sandbox.run(["true"])
     with pytest.raises(PolicyError):
