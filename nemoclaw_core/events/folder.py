@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from nemoclaw_hookspecs.errors import EventLogError
+from nemoclaw_hookspecs.errors import EventLogError, NemoclawError
 
 from ..names import check_name
 from ..state import ensure_private, state_dir
@@ -32,7 +32,12 @@ def open_folder(
     base = state_dir() if directory is None else directory
     path = os.path.join(base, sandbox)
     if create:
-        ensure_private(base)
+        try:
+            ensure_private(base)
+        except NemoclawError as error:
+            raise EventLogError(
+                f"the event log cannot be opened: {error.what}", where=path, remedy=error.remedy
+            ) from None
     above = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if create:
