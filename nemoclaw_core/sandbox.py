@@ -19,158 +19,23 @@ import asyncio
 import os
 import subprocess
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-import attrs
-from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
+from nemoclaw_hookspecs.errors import UsageError
 
 from . import names, planning
 from .events.record import Context
-from .launcher import wire
+from .process import Completed, Process
 from .state import ensure_private, runtime_dir
+from .streams import Pipes
 from .supervisor.launcher import Launcher
 from .supervisor.session import Command, Session, environment_for
 
 if TYPE_CHECKING:
     from .events.log import EventLog
-
-_SIGTERM = 15
-_GRACE = 2.0
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class Completed:
-    """A command that ended.
-
-    ``returncode`` is its exit status, or minus the number of the signal that ended it, as in
-    :class:`subprocess.CompletedProcess`. ``stdout`` and ``stderr`` are None unless captured.
-    """
-
-    argv: tuple[str, ...]
-    returncode: int
-    stdout: bytes | None = None
-    stderr: bytes | None = None
-    sandbox: str
-    """Name of the sandbox that it ran in: `nemoclaw logs NAME` shows its events."""
-    timed_out: bool = False
-
-    def check(self) -> Completed:
-        """Return self, if the command succeeded.
-
-        :raises subprocess.CalledProcessError: it did not.
-        """
-        if self.returncode:
-            raise subprocess.CalledProcessError(
-                self.returncode, self.argv, self.stdout, self.stderr
-            )
-        return self
-
-
-class Process:
-    """A command that runs in a sandbox of its own."""
-
-    def __init__(
-        self,
-        session: Session,
-        log: EventLog,
-        argv: Sequence[str],
-        gone: Callable[[Process], None],
-    ) -> None:
-        self._gone = gone
-        self._session = session
-        self._log = log
-        self._argv = tuple(argv)
-        self._status: int | None = None
-        self._reason = ""
-        self._error: NemoclawError | None = None
-        self._lock = threading.Lock()
-        self._done = False
-
-    @property
-    def name(self) -> str:
-        """The sandbox's name."""
-        return self._session.name
-
-    @property
-    def pid(self) -> int:
-        """Process id of the sandbox's init."""
-        return self._session.pid
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the command."""
-        self._session.signal(0, number)
-
-    def terminate(self) -> None:
-        """Ask the command to end (SIGTERM)."""
-        self.send_signal(_SIGTERM)
-
-    def kill(self) -> None:
-        """End the sandbox, and every process in it, at once."""
-        self._session.kill()
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until the command has ended and its sandbox is gone.
-
-        :param timeout: seconds to wait, None = for ever.
-        :returns: exit status, or minus the number of a signal.
-        :raises subprocess.TimeoutExpired: it has not ended in time. It goes on.
-        :raises CommandNotFound: it does not exist in the sandbox.
-        :raises CommandNotExecutable: it cannot be executed.
-        """
-        with self._lock:
-            if not self._done:
-                self._wait(None if timeout is None else time.monotonic() + timeout, timeout)
-        if self._error is not None:
-            raise self._error
-        if self._status is None:
-            return -9
-        return os.waitstatus_to_exitcode(self._status)
-
-    def _wait(self, deadline: float | None, timeout: float | None) -> None:
-        channel = self._session.channel
-        while True:
-            channel.settimeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            try:
-                report = self._session.receive()
-            except (TimeoutError, BlockingIOError):
-                raise subprocess.TimeoutExpired(self._argv, timeout or 0.0) from None
-            if report is None:
-                break
-            kind, number, value, text, _ = report
-            if kind == wire.EXITED and number == 0:
-                self._status = value
-            elif kind == wire.NOT_STARTED:
-                self._error = self._session.refusal(number, value, text)
-            elif kind == wire.FAILED:
-                self._error = LauncherError(f"the sandbox's init failed: {text}")
-        self._done = True
-        try:
-            if self._error is None:
-                self._session.ended(0, self._status, self._reason)
-            self._session.close()
-        finally:
-            self._log.close()
-            self._gone(self)
-
-    def settle(self) -> None:
-        """Take note of the end of a command whose sandbox is gone."""
-        with self._lock:
-            if not self._done:
-                self._wait(None, None)
-
-    def end(self, reason: str) -> None:
-        """Ask the command to end, and end its sandbox if it does not within two seconds."""
-        self._reason = reason
-        self.terminate()
-        try:
-            self.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self.wait()
 
 
 class _Ready:
@@ -273,19 +138,17 @@ class Sandbox:
         :param env: variables beside those that the policy gives; they win.
         :raises LayerFailed: the sandbox could not be built.
         """
-        if not argv or not argv[0]:
-            raise UsageError("there is no command to run")
-        if any("\0" in word for word in argv):
-            raise UsageError("a command cannot hold a NUL byte")
+        _check_command(argv)
+        _check_environment(env or {})
         ready = self._take()
-        command = Command(
-            argv,
-            environment=environment_for(
-                self._planned.prepare(), ready.session.name, os.environ, env
-            ),
-            workdir=cwd or self._workdir,
-        )
         try:
+            command = Command(
+                argv,
+                environment=environment_for(
+                    self._planned.prepare(), ready.session.name, os.environ, env
+                ),
+                workdir=cwd or self._workdir,
+            )
             ready.session.start(
                 command, (_number(stdin, 0), _number(stdout, 1), _number(stderr, 2))
             )
@@ -334,7 +197,7 @@ class Sandbox:
     ) -> Completed:
         if input is not None and not isinstance(input, bytes):
             raise UsageError("input is bytes", remedy="encode the text: input=text.encode()")
-        with _Pipes(input, capture_output) as pipes:
+        with Pipes(input, capture=capture_output) as pipes:
             process = self.start(
                 argv, stdin=pipes.given[0], stdout=pipes.given[1], stderr=pipes.given[2],
                 cwd=cwd, env=env,
@@ -351,9 +214,8 @@ class Sandbox:
                 process.end("timeout")
                 status = process.wait()
             except BaseException:
-                if not process._done:
-                    process.kill()
-                    process.wait()
+                process.kill()
+                process.settle()
                 raise
             stdout, stderr = pipes.collect()
         return Completed(
@@ -382,15 +244,18 @@ class Sandbox:
             raise
 
     def _take(self) -> _Ready:
-        while True:
-            with self._lock:
-                if self._launcher is None:
-                    raise UsageError("the Sandbox is closed")
-                ready = self._waiting.popleft() if self._waiting else None
-            if ready is None:
-                ready = self._build()
+        with self._lock:
+            if self._launcher is None:
+                raise UsageError("the Sandbox is closed")
+            ready = self._waiting.popleft() if self._waiting else None
+        if ready is None:
+            ready = self._build()
+        try:
             ready.session.wait_ready()
-            return ready
+        except BaseException:
+            ready.log.close()
+            raise
+        return ready
 
     def _build(self) -> _Ready:
         name = names.new_name()
@@ -416,72 +281,22 @@ def _number(stream: int | IO[Any] | None, default: int) -> int:
     return stream if isinstance(stream, int) else stream.fileno()
 
 
-class _Pipes:
-    """Standard streams of a command that is fed and listened to."""
+def _check_command(argv: Sequence[str]) -> None:
+    """:raises UsageError: it cannot be the argument list of a program."""
+    if isinstance(argv, str) or not all(isinstance(word, str) for word in argv):
+        raise UsageError(
+            "a command is a list of strings", remedy='["echo", "hi"], or ["sh", "-c", TEXT]'
+        )
+    if not argv or not argv[0]:
+        raise UsageError("there is no command to run")
+    if any("\0" in word for word in argv):
+        raise UsageError("a command cannot hold a NUL byte")
 
-    def __init__(self, data: bytes | None, capture: bool) -> None:
-        self._data = data
-        self._capture = capture
-        self._own: list[int] = []
-        self._threads: list[threading.Thread] = []
-        self._output: dict[int, bytes] = {}
-        self.given: list[int | None] = [None, None, None]
 
-    def __enter__(self) -> _Pipes:
-        if self._data is None:
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self.given[0] = null
-            self._own.append(null)
-        else:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            self.given[0] = reader
-            self._own.append(reader)
-            self._threads.append(threading.Thread(target=self._feed, args=(writer,), daemon=True))
-        if self._capture:
-            for stream in (1, 2):
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                self.given[stream] = writer
-                self._own.append(writer)
-                self._threads.append(
-                    threading.Thread(target=self._listen, args=(stream, reader), daemon=True)
-                )
-        return self
-
-    def begin(self) -> None:
-        """The command has its copies: let go of ours, and start copying."""
-        while self._own:
-            os.close(self._own.pop())
-        for thread in self._threads:
-            thread.start()
-
-    def _feed(self, writer: int) -> None:
-        view = memoryview(self._data or b"")
-        try:
-            while view:
-                view = view[os.write(writer, view) :]
-        except BrokenPipeError:
-            return  # It ended without reading everything, as it may.
-        finally:
-            os.close(writer)
-
-    def _listen(self, stream: int, reader: int) -> None:
-        parts = []
-        while part := os.read(reader, 1 << 16):
-            parts.append(part)
-        os.close(reader)
-        self._output[stream] = b"".join(parts)
-
-    def collect(self) -> tuple[bytes | None, bytes | None]:
-        """What the command wrote. Its sandbox is gone, so the streams have ended."""
-        for thread in self._threads:
-            thread.join()
-        return self._output.get(1), self._output.get(2)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        while self._own:
-            os.close(self._own.pop())
+def _check_environment(env: Mapping[str, str]) -> None:
+    """:raises UsageError: a name or a value cannot be one of an environment variable."""
+    for name, value in env.items():
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not texts or not name or "=" in name or "\0" in name + value:
+            # The value is not shown: it may be a secret.
+            raise UsageError(f"the variable {name!r} cannot be set: names and values are strings")

@@ -6,7 +6,7 @@ import os
 import sys
 
 from nemoclaw_core import Sandbox
-from nemoclaw_core.sandbox import Process
+from nemoclaw_core.process import Process
 
 
 class Nemoclaw:

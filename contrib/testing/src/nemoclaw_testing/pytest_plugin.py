@@ -18,7 +18,8 @@ from .values import make_host, make_policy
 if TYPE_CHECKING:
     from nemoclaw_hookspecs import Host, Policy
 
-    from nemoclaw_core.sandbox import Completed, Sandbox
+    from nemoclaw_core.process import Completed
+    from nemoclaw_core.sandbox import Sandbox
 
 
 class RunInSandbox(Protocol):
