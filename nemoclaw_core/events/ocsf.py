@@ -44,12 +44,20 @@ __all__ = [
     "process_ended",
     "process_launched",
     "sandbox_refused",
+    "view_uncovered",
 ]
 
 INFORMATIONAL, MEDIUM, HIGH = 1, 3, 4
 
 ENDINGS = frozenset(
-    {"log-damaged", "nemoclaw-stopped", "plugin-failed", "process-ended", "sandbox-refused"}
+    {
+        "log-damaged",
+        "nemoclaw-stopped",
+        "plugin-failed",
+        "process-ended",
+        "sandbox-refused",
+        "view-uncovered",
+    }
 )
 """Codes of events that tell what has happened already. The log keeps room for these alone when the
 disk is full; what an event of any other code tells of is then not done."""
@@ -295,6 +303,30 @@ def plugin_failed(
         "status_id": 2,
         "status_code": bounded(name),
         "unmapped": {"plugin": bounded(plugin), "hook": hook},
+    }
+
+
+def view_uncovered(context: Context, *, paths: Sequence[str], time: int | None = None) -> Record:
+    """Something on the host took mounts of the sandbox's view away, and the sandbox was ended.
+
+    :param paths: what they were mounted on.
+    """
+    shown = ", ".join(bounded(path, 256) for path in paths[:8])
+    detail = f"{shown} was removed or replaced on the host while the sandbox ran"
+    record = event(
+        context,
+        (2004, 1, "Create"),
+        code="view-uncovered",
+        severity=HIGH,
+        message=f"the sandbox was ended: {detail}",
+        time=time,
+    )
+    return record | {
+        "status_id": 1,
+        "is_alert": True,
+        "finding_info": finding_object(
+            "view", (context.sandbox, *paths), "a mount of the view was taken away", detail
+        ),
     }
 
 

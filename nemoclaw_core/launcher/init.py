@@ -18,6 +18,7 @@ import struct
 
 from . import kernel, operations, wire
 from .mounts import VIEW_OPERATIONS, View
+from .watch import PERIOD, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ def run(
         idmaps = view.idmaps.values() if view is not None else ()
         _keep_only(channel.fileno(), lifeline, *idmaps)
         try:
-            _seal(plan["steps"], view, caller, cgroups)
+            watch = _seal(plan["steps"], view, caller, cgroups)
         except Failed as error:
             wire.send_report(channel, wire.FAILED, error.index, error.number, str(error))
             os._exit(1)
         for descriptor in idmaps:
             os.close(descriptor)
         _die_with_launcher(lifeline)
-        _Init(plan, channel).serve()
+        _Init(plan, channel, watch).serve()
     except EOFError:
         os._exit(1)  # The supervisor is gone; so is whom to tell.
     except BaseException as error:
@@ -95,10 +96,14 @@ def _seal(
     view: View | None,
     caller: tuple[int, int],
     cgroups: list[str],
-) -> None:
-    """Carry out the plan's operations in order; unshare was done by the clone(2)."""
+) -> Watch | None:
+    """Carry out the plan's operations in order; unshare was done by the clone(2).
+
+    Returns what watches the view's mounts, if there is a view, and a proc(5) in it to look at.
+    """
     nested = any("user" in step.get("namespaces", ()) for step in steps)
     rulesets: dict[int, int] = {}
+    watch = None
     index = -1
     try:
         if nested:
@@ -110,6 +115,8 @@ def _seal(
         operations.unshare_cgroup(steps)
         if view is not None:
             view.complete(steps, nested=nested)
+            if any(step["op"] == "proc" for step in steps):
+                watch = Watch(steps)
         for index, step in enumerate(steps):
             name = step["op"]
             if name in ("set_user", "drop_capabilities") and not rulesets:
@@ -127,6 +134,7 @@ def _seal(
     except OSError as error:
         failed_at = view.failed_at if view is not None and view.failed_at >= 0 else index
         raise Failed(failed_at, error) from None
+    return watch
 
 
 def _prepare_rulesets(steps: list[dict[str, Any]]) -> dict[int, int]:
@@ -150,8 +158,9 @@ def _die_with_launcher(lifeline: int) -> None:
 class _Init:
     """The waiting part: starts commands on request, reaps every orphan, reports."""
 
-    def __init__(self, plan: dict[str, Any], channel: _socket.socket) -> None:
+    def __init__(self, plan: dict[str, Any], channel: _socket.socket, watch: Watch | None) -> None:
         self.channel = channel
+        self.watch = watch
         self.commands: dict[int, tuple[int, int]] = {}
         """Number and terminal descriptor (-1 without one) of each command, by its pid."""
         self.isolated = any("pid" in step.get("namespaces", ()) for step in plan["steps"])
@@ -162,18 +171,38 @@ class _Init:
     def serve(self) -> None:
         """Announce readiness, then handle requests until the agent (command 0) has ended."""
         children = kernel.signal_descriptor(_signal.SIGCHLD)
-        wire.send_report(self.channel, wire.READY)
         poll = select.poll()
         poll.register(children, select.POLLIN)
         poll.register(self.channel, select.POLLIN)
+        watched, period = -1, None
+        if self.watch is not None:
+            watched, period = self.watch.descriptor, PERIOD
+            poll.register(watched, select.POLLPRI)
+            if self._uncovered():
+                return
+        wire.send_report(self.channel, wire.READY)
         while True:
-            for descriptor, _ in poll.poll():
+            ready = poll.poll(period)
+            changed = any(descriptor == watched for descriptor, _ in ready)
+            if (changed or not ready) and self._uncovered():
+                return
+            for descriptor, _ in ready:
+                if descriptor == watched:
+                    continue
                 if descriptor == children:
                     os.read(children, 128 * 16)
                     if self._reap():
                         return
                 elif self._obey(*wire.receive_request(self.channel)):
                     return
+
+    def _uncovered(self) -> bool:
+        """Report the mounts that are gone; True, and all is over, if there are any."""
+        assert self.watch is not None
+        missing = self.watch.missing()
+        if missing:
+            wire.send_report(self.channel, wire.UNCOVERED, text="\n".join(missing))
+        return bool(missing)
 
     def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> bool:
         """Handle one request; True when the agent could not be started, and all is over."""

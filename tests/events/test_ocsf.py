@@ -84,6 +84,7 @@ EVENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "plugin failed": lambda word: ocsf.plugin_failed(
         context(), plugin=word, hook="on_event", error=ValueError(SECRET), version="1.0"
     ),
+    "uncovered": lambda word: ocsf.view_uncovered(context(word), paths=(word, "/work/.env")),
     "torn": lambda word: ocsf.log_damaged(context(), damage="torn", detail=word),
     "lost": lambda word: ocsf.log_damaged(context(), damage="lost", detail="it ends early"),
 }
