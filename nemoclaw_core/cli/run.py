@@ -242,5 +242,7 @@ def _warn_of_gaps(plan: dict[str, Any]) -> None:
 
 
 def _tell_left_behind(left: str) -> None:
+    """Warn; the command's exit status stays what it is."""
     if left:
-        raise NemoclawError("the launcher could not remove: " + ", ".join(left.split("\n")))
+        paths = ", ".join(left.split("\n"))
+        sys.stderr.write(f"nemoclaw: the launcher could not remove {paths}\n")

@@ -69,6 +69,8 @@ class View:
         self.idmaps = idmaps
         self.root = -1
         self.staging = ""
+        self.mounted = ""
+        """Where the view is attached, once it is; the launcher's clean-up detaches it."""
         self._made: set[str] = {"/"}
         self._hosted: list[str] = []
         self._private: list[str] = []
@@ -150,6 +152,7 @@ class View:
         )
         target = kernel.open_path(self.staging)
         kernel.move_mount(self.root, target)
+        self.mounted = self.staging
         os.close(target)
 
     def _open_source(self, path: str, kind: str) -> int:

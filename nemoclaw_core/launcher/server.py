@@ -96,8 +96,12 @@ def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
     for step in plan.get("steps", ()):
         if step["op"] == "join_cgroup":
             for entry in list(os.scandir(step["parent"])):
-                if entry.name.startswith("nemoclaw-") and entry.name.endswith(f".{pid}"):
+                if not entry.name.startswith("nemoclaw-") or not entry.name.endswith(f".{pid}"):
+                    continue
+                try:
                     _remove_cgroup(entry.path)
+                except OSError:
+                    continue  # Still dying: it is swept when another launcher ends.
     for path in files:
         try:
             os.unlink(path)
@@ -128,6 +132,7 @@ class Server:
         self.sock = sock
         self.plan: dict[str, Any] = {}
         self.view: View | None = None
+        self.staging = ""
         self.failure: init.Failed | None = init.Failed(-1, OSError(errno.EINVAL, "no plan"))
         self.anchors = Anchors()
         self.caller = os.getuid(), os.getgid()
@@ -156,9 +161,9 @@ class Server:
             for number, sandbox in list(self.sandboxes.items()):
                 os.waitpid(sandbox.pid, 0)
                 self._gone(number)
-            if self.view is not None and self.view.staging:
+            if self.staging:
                 # A directory with a mount on it, also in the view, could not be removed.
-                kernel.detach(self.view.staging)
+                kernel.detach(self.staging)
             self.anchors.remove()
             for step in self.plan.get("steps", ()):
                 if step["op"] == "join_cgroup":
@@ -199,16 +204,16 @@ class Server:
                 if own:
                     operations.map_caller(*self.caller)
                 view.prepare(steps, avoid)
-        except OSError as error:
-            self.failure = init.Failed(view.failed_at if view is not None else -1, error)
-            return
-        try:
+                view.failed_at = -1
             if os.geteuid() == 0 and any(step["op"] == "drop_capabilities" for step in steps):
                 # Inherited by every init, and never needed: nothing here is executed as root.
                 kernel.empty_bounding_set()
         except OSError as error:
-            self.failure = init.Failed(-1, error)
+            self.failure = init.Failed(view.failed_at if view is not None else -1, error)
             return
+        finally:
+            # Also when it failed halfway: what is mounted by then is in the way of the clean-up.
+            self.staging = view.mounted if view is not None else ""
         self.view = view
         self.failure = None
 

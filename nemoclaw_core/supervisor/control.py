@@ -1,8 +1,8 @@
 """The control socket of a running sandbox: `nemoclaw ps`, `stop` and `exec` talk to it.
 
 It lies in the runtime directory, which no sandbox sees, and answers only to the user whose sandbox
-it is. One request a connection: a line of JSON, with descriptors 0-2 attached for ``exec``.
-Replies are lines of JSON. Modules that cost time are imported when somebody connects.
+it is. One request a connection: a JSON object behind its length, with descriptors 0-2 attached for
+``exec``; replies have the same form. Modules that cost time are imported when somebody connects.
 """
 
 from __future__ import annotations
@@ -199,6 +199,8 @@ class Control:
                 _reply(sock, self._describe())
             elif what == "stop":
                 grace = float(request.get("grace", 0))
+                if not 0 <= grace < 1e9:
+                    raise ValueError("the grace time is a number of seconds")
                 foreground.stop(grace)
                 _reply(sock, {"stopping": True})
             elif what == "exec" and len(descriptors) == 3:

@@ -49,7 +49,11 @@ def _background(name: str, ready: int, supervise: Callable[[Callable[[], None]],
     os.close(null)
     os.close(output)
 
+    waited_for = True
+
     def started() -> None:
+        nonlocal waited_for
+        waited_for = False
         os.write(ready, b"started")
         os.close(ready)
 
@@ -57,11 +61,11 @@ def _background(name: str, ready: int, supervise: Callable[[Callable[[], None]],
         status = supervise(started)
     except NemoclawError as error:
         text = f"nemoclaw: {error}\n"
-        sys.stderr.write(text)
-        try:
+        if waited_for:
+            # Not into the output: that may be another sandbox's, if the name was taken.
             os.write(ready, text.encode())
-        except OSError:
-            pass  # The agent had started: nobody waits any more, and the log has the error.
+        else:
+            sys.stderr.write(text)
         status = error.exit_code
     sys.stderr.flush()
     os._exit(status & 0xFF)

@@ -236,6 +236,8 @@ class Foreground:
             self._status = value
         elif kind == wire.NOT_STARTED:
             return self._session.refusal(number, value, text)
+        elif kind == wire.UNCOVERED:
+            return self._session.uncovered(text)
         elif kind == wire.FAILED:
             return LauncherError(f"the sandbox's init failed: {text}")
         return None

@@ -151,6 +151,8 @@ class Session:
                 break
             if kind == wire.CREATED:
                 self.pid = value
+            elif kind == wire.UNCOVERED:
+                raise self._refused(self.uncovered(text))
             elif kind == wire.FAILED:
                 raise self._refused(self._failure(number, value, text))
         self._log.append(
@@ -201,25 +203,45 @@ class Session:
             )
         )
         self._commands[number] = (command.argv, time.monotonic())
-        wire.send_request(self.channel, ("run", number, command.request()), stdio)
+        self._request(("run", number, command.request()), stdio)
         return number
 
+    def _request(self, message: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            wire.send_request(self.channel, message, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The sandbox has ended, and the report of that is on its way.
+
     def signal(self, number: int, signal: int, *, group: bool = False) -> None:
-        """Send a signal to a command, or to its process group."""
-        wire.send_request(self.channel, ("signal", number, signal, group))
+        """Send a signal to a command, or to its process group; to nobody, if it has ended."""
+        # marshal knows no subclass of int, such as the enum of the standard library.
+        self._request(("signal", number, int(signal), group))
 
     def kill(self) -> None:
         """End the sandbox at once."""
         self._launcher.kill(self._number)
 
     def receive(self) -> tuple[int, int, int, str, list[int]] | None:
-        """The next report about a command; None when the sandbox is gone and cleaned up."""
-        while True:
-            report = wire.receive_report(self.channel)
-            if report is None or report[0] not in (wire.CREATED, wire.LEFT_BEHIND):
-                return report
-            if report[0] == wire.LEFT_BEHIND:
-                self.left_behind = report[3]
+        """The next report; None when the sandbox is gone and cleaned up.
+
+        Reads one report and no more: a caller that has polled the channel must not wait here.
+        """
+        report = wire.receive_report(self.channel)
+        if report is not None and report[0] == wire.CREATED:
+            self.pid = report[2]  # Late: the launcher was slower than the sandbox.
+        if report is not None and report[0] == wire.LEFT_BEHIND:
+            self.left_behind = report[3]
+        return report
+
+    def uncovered(self, text: str) -> NemoclawError:
+        """The error for a view that lost mounts, whose paths are the text's lines; also logged."""
+        paths = text.split("\n")
+        self._log.append(ocsf.view_uncovered(self._context, paths=paths))
+        return LayerFailed(
+            f"the sandbox was ended: {', '.join(paths)} was removed or replaced on the host, which "
+            "takes away what covered or held it",
+            remedy="start again; while an agent runs, leave alone what its policy denies",
+        )
 
     def refusal(self, number: int, value: int, text: str) -> NemoclawError:
         """The error for a command that could not be started, also logged."""

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nemoclaw_hookspecs import CommandNotExecutable, CommandNotFound, PolicyError, UsageError
+from nemoclaw_hookspecs import (
+    CommandNotExecutable,
+    CommandNotFound,
+    LayerFailed,
+    PolicyError,
+    UsageError,
+)
 
 from nemoclaw_core import Sandbox
 
@@ -156,3 +165,43 @@ def test_the_callers_descriptors_do_not_grow(work: Path) -> None:
         for _ in range(20):
             sandbox.run(["true"], capture_output=True)
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pool_whose_masks_are_gone_starts_nothing_more(work: Path) -> None:
+    """What all sandboxes of a pool share was mounted once: the host may have taken it away."""
+    # Not below /tmp, which is each sandbox's own, and so is what is mounted in it.
+    folder = Path(tempfile.mkdtemp(prefix="nemoclaw-pool-", dir="/var/tmp"))
+    secret, new = folder / ".env", folder / ".env.new"
+    secret.write_text("SECRET=old\n")
+    try:
+        with Sandbox(workdir=folder) as sandbox:
+            assert sandbox.run(["cat", ".env"], capture_output=True).stdout == b""
+            new.write_text("SECRET=new\n")
+            new.rename(secret)
+            with pytest.raises(LayerFailed, match="was removed or replaced on the host"):
+                sandbox.run(["cat", ".env"], capture_output=True)
+        with Sandbox(workdir=folder) as sandbox:
+            assert sandbox.run(["cat", ".env"], capture_output=True).stdout == b""
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_signal_may_be_one_of_the_standard_librarys(work: Path) -> None:
+    with Sandbox() as sandbox:
+        process = sandbox.start(["sleep", "60"])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -2
+
+
+@pytest.mark.parametrize("env", [{"A": 1}, {"": "x"}, {"A=B": "x"}, {"A": "x\0y"}])
+def test_an_impossible_environment_is_the_callers_mistake(work: Path, env: Any) -> None:
+    with Sandbox() as sandbox:
+        with pytest.raises(UsageError, match="variable"):
+            sandbox.run(["true"], env=env)
+        assert sandbox.run(["true"]).returncode == 0
+
+
+@pytest.mark.parametrize("argv", ["true", ["echo", 3], []])
+def test_an_impossible_command_is_the_callers_mistake(work: Path, argv: Any) -> None:
+    with Sandbox() as sandbox, pytest.raises(UsageError):
+        sandbox.run(argv)
