@@ -206,5 +206,6 @@ def _check_whole(steps: list[dict[str, Any]]) -> None:
         if operations.count(once) > 1:
             raise Malformed(f"{once} stands twice")
     sealed = "landlock_ruleset" in operations or "seccomp_filter" in operations
+    sealed = sealed or "drop_capabilities" in operations
     if sealed and "no_new_privileges" not in operations:
-        raise Malformed("Landlock and seccomp need no_new_privileges")
+        raise Malformed("Landlock, seccomp and drop_capabilities need no_new_privileges")

@@ -163,9 +163,8 @@ class _Init:
         self.watch = watch
         self.commands: dict[int, tuple[int, int]] = {}
         """Number and terminal descriptor (-1 without one) of each command, by its pid."""
-        self.isolated = any("pid" in step.get("namespaces", ()) for step in plan["steps"])
-        if not self.isolated:
-            # Without a PID namespace orphans of the agent come here, and are ended by hand.
+        if not operations.has_pid_namespace(plan):
+            # Orphans of the agent come here while it runs, and to the launcher when it has ended.
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
     def serve(self) -> None:
@@ -304,8 +303,6 @@ class _Init:
             self._let_go(held)
             wire.send_report(self.channel, wire.EXITED, number, status)
             if number == 0:
-                if not self.isolated:
-                    end_descendants()
                 return True
 
 
@@ -323,40 +320,3 @@ def _find(name: str, path: str) -> str:
     if denied:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), denied)
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-
-
-def end_descendants() -> None:
-    """Kill every child, and every orphan that becomes one, until there is none left.
-
-    Only for a sandbox without a PID namespace. /proc/PID/task/PID/children needs
-    CONFIG_PROC_CHILDREN; where it is missing the remaining children are found by their parent.
-    """
-    me = os.getpid()
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid:
-            continue
-        for child in _children(me):
-            try:
-                os.kill(child, _signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        select.select((), (), (), 0.001)
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                parent = int(file.read().rsplit(b")", 1)[1].split()[1])
-        except (OSError, IndexError, ValueError):
-            continue
-        if parent == pid:
-            found.append(int(name))
-    return found

@@ -236,13 +236,14 @@ def _capabilities() -> tuple[_CapHeader, ctypes.Array[_CapData]]:
     return _CapHeader(0x20080522, 0), (_CapData * 2)()
 
 
-def raise_permitted_capabilities() -> None:
-    """Make every permitted capability effective (capget(2), capset(2))."""
+def raise_permitted_capabilities() -> bool:
+    """Make every permitted capability effective (capget(2), capset(2)); False if there is none."""
     header, data = _capabilities()
     _check(_syscall(_CAPGET, ctypes.byref(header), ctypes.byref(data)), "capget")
     for word in data:
         word.effective = word.permitted
     _check(_syscall(_CAPSET, ctypes.byref(header), ctypes.byref(data)), "capset")
+    return any(word.permitted for word in data)
 
 
 def clear_capabilities() -> None:

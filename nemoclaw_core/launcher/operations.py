@@ -32,6 +32,11 @@ def clone_flags(plan: dict[str, Any]) -> int:
     return flags & ~kernel.CLONE_FLAGS["cgroup"]
 
 
+def has_pid_namespace(plan: dict[str, Any]) -> bool:
+    """True when the kernel ends all processes of a sandbox with its init (pid_namespaces(7))."""
+    return bool(clone_flags(plan) & kernel.CLONE_FLAGS["pid"])
+
+
 def unshare_cgroup(steps: list[dict[str, Any]]) -> None:
     """Make the cgroup namespace, if the plan asks for one (cgroup_namespaces(7))."""
     if any("cgroup" in step.get("namespaces", ()) for step in steps):
@@ -115,10 +120,13 @@ def set_user(step: dict[str, Any]) -> None:
 
 
 def drop_capabilities(step: dict[str, Any]) -> None:
-    """Empty the ambient and the bounding set, then all others, and see that they are empty."""
-    kernel.raise_permitted_capabilities()
+    """Empty the ambient and the bounding set, then all others."""
+    privileged = kernel.raise_permitted_capabilities()
     kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
-    kernel.empty_bounding_set()
+    if privileged:
+        kernel.empty_bounding_set()
+    # An ordinary user outside of a user namespace may not: there is nothing to give up, and with
+    # no_new_privs nothing that the bounding set could let a program gain.
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
     kernel.clear_capabilities()
 

@@ -17,6 +17,7 @@ import time
 from . import check, init, kernel, operations, wire
 from .anchors import Anchors
 from .mounts import View
+from .orphans import end_orphans
 from .sockets import foreign_sockets
 
 _STALE = 300.0
@@ -133,6 +134,7 @@ class Server:
         self.plan: dict[str, Any] = {}
         self.view: View | None = None
         self.staging = ""
+        self.adopts = False
         self.failure: init.Failed | None = init.Failed(-1, OSError(errno.EINVAL, "no plan"))
         self.anchors = Anchors()
         self.caller = os.getuid(), os.getgid()
@@ -191,6 +193,9 @@ class Server:
             return
         self.plan = plan
         steps = plan["steps"]
+        self.adopts = not operations.has_pid_namespace(plan)
+        if self.adopts:
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         view = None
         try:
             if any(step["op"] == "enter_view" for step in steps):
@@ -265,6 +270,8 @@ class Server:
     def _gone(self, number: int) -> None:
         """Every process of the sandbox has ended: remove what is left, then let go."""
         sandbox = self.sandboxes.pop(number)
+        if self.adopts:
+            end_orphans({other.pid for other in self.sandboxes.values()})
         left = sandbox.clean()
         if left:
             try:
