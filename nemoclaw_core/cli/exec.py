@@ -6,7 +6,7 @@ import _signal
 import _socket
 import os
 import select
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
@@ -14,6 +14,9 @@ from ..names import check_name
 from ..supervisor import control, foreground, terminal
 from . import options
 from .run import environment_options
+
+if TYPE_CHECKING:
+    from ..supervisor.pump import Pump
 
 USAGE = """\
 usage: nemoclaw exec [OPTION ...] SANDBOX -- COMMAND [ARGUMENT ...]
@@ -42,7 +45,8 @@ def main(argv: list[str]) -> int:
         command = command[1:]
     if not name or not command:
         raise UsageError("name a sandbox and a command", remedy="nemoclaw exec SANDBOX -- COMMAND")
-    sock = control.connect(check_name(name))
+    pump = _pump(check_name(name))
+    sock = control.connect(name)
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     request = {
         "request": "exec",
@@ -53,8 +57,29 @@ def main(argv: list[str]) -> int:
         "ttys": ttys,
         "size": terminal.size_of(ttys[0]) if ttys else (24, 80),
     }
-    control.send_json(sock, request, (0, 1, 2))
-    return foreground.end_like(_Client(sock, ttys).wait())
+    control.send_json(sock, request, (0, 1, 2) if pump is None else pump.stdio)
+    if pump is not None:
+        pump.let_go()
+    return foreground.end_like(_Client(sock, ttys, pump).wait())
+
+
+def _pump(name: str) -> Pump | None:
+    """The pipes in place of streams that the command must not get as they are, if there are any."""
+    streams = foreground.streams_to_copy()
+    if not streams:
+        return None
+    from ..supervisor.pump import Pump
+
+    sock = control.connect(name)
+    try:
+        control.send_json(sock, {"request": "status"})
+        answer, _ = control.receive_json(sock)
+    except EOFError:
+        raise LauncherError("the sandbox has just ended") from None
+    finally:
+        sock.close()
+    owner = answer.get("owner")
+    return Pump(streams, None if owner is None else (int(owner[0]), int(owner[1])))
 
 
 class RefusedByPeer(NemoclawError):
@@ -66,10 +91,11 @@ class RefusedByPeer(NemoclawError):
 
 
 class _Client:
-    """Waits for the command's end, and copies its terminal if it has one."""
+    """Waits for the command's end, and copies its terminal and streams meanwhile."""
 
-    def __init__(self, sock: _socket.socket, ttys: list[int]) -> None:
+    def __init__(self, sock: _socket.socket, ttys: list[int], pump: Pump | None) -> None:
         self._sock = sock
+        self._pump = pump
         self._ttys = ttys
         self._relay: terminal.Relay | None = None
         self._woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -86,8 +112,11 @@ class _Client:
                 self._relay.restore()
         if self._relay is not None:
             self._relay.drain(ended=False)
+        problem = self._pump.finish(self._woken) if self._pump is not None else ""
         if "error" in answer:
             raise RefusedByPeer(str(answer["error"]), int(answer.get("exit", 125)))
+        if problem:
+            raise NemoclawError(f"the command's data could not be copied: {problem}")
         return int(answer["status"])
 
     def _loop(self) -> dict[str, Any]:
@@ -97,6 +126,8 @@ class _Client:
             poll.register(self._woken, select.POLLIN)
             if self._relay is not None:
                 self._relay.register(poll)
+            if self._pump is not None:
+                self._pump.register(poll)
             for descriptor, _ in poll.poll():
                 if descriptor == self._sock.fileno():
                     answer, received = self._receive()
@@ -107,6 +138,8 @@ class _Client:
                 elif descriptor == self._woken:
                     for number in os.read(self._woken, 64):
                         self._on_signal(number)
+                elif self._pump is not None and self._pump.owns(descriptor):
+                    self._pump.serve(descriptor)
                 elif self._relay is not None and not self._relay.copy(descriptor):
                     self._relay.close()
                     self._relay = None

@@ -220,6 +220,7 @@ class Control:
             "policy": self._plan["policy"],
             "workdir": self._plan["workdir"],
             "command": self._argv[0],
+            "owner": self._session.owner,
         }
 
     def _execute(
