@@ -26,6 +26,11 @@ _PATIENCE = 100
 """Hundredths of a second to wait for a lock: another launcher holds it for an instant only."""
 
 
+def entry(registry: str, found: os.stat_result) -> str:
+    """The file that says in a registry that this directory is an anchor."""
+    return f"{registry}/anchor-{found.st_dev}-{found.st_ino}"
+
+
 class Anchors:
     """The directories that one launcher has made, or shares with others that need them too.
 
@@ -37,18 +42,25 @@ class Anchors:
 
     def __init__(self, registry: str = "") -> None:
         self._registry = registry
+        self.failed_at = -1
+        """Index of the step whose directory could not be made; -1 for none."""
         # Name, descriptor of the directory that it is in, and of itself; outermost first.
         self._held: list[tuple[str, int, int]] = []
 
     def make(self, steps: list[dict[str, Any]]) -> None:
         """Make the directories for the masks of a plan's steps.
 
-        :raises OSError: something other than a directory has taken the place since the plan was
-            made (ENOTDIR), also a symbolic link (ELOOP).
+        :raises OSError: naming the mask's path: it cannot be made there, or something other than a
+            directory has taken the place since the plan was made (ENOTDIR), also a symbolic link
+            (ELOOP).
         """
-        for step in steps:
+        for index, step in enumerate(steps):
             if step["op"] == "mask" and step["kind"] in ("missing", "directory"):
-                self._walk(step["target"], make=step["kind"] == "missing")
+                try:
+                    self._walk(step["target"], make=step["kind"] == "missing")
+                except OSError as error:
+                    self.failed_at = index
+                    raise OSError(error.errno, error.strerror, step["target"]) from None
 
     def _walk(self, path: str, *, make: bool) -> None:
         """Go down to ``path``; make what is missing, and hold what is an anchor."""
@@ -87,17 +99,14 @@ class Anchors:
         if found.st_uid != os.geteuid() or os.listdir(inner):
             raise OSError(errno.ESTALE, "the mount point of a mask was replaced while it was made")
         if self._registry:
-            entry = self._entry(found)
-            os.close(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            path = entry(self._registry, found)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         if os.geteuid() == 0:
             parent = os.fstat(folder)
             os.fchown(inner, parent.st_uid, parent.st_gid)
 
-    def _entry(self, found: os.stat_result) -> str:
-        return f"{self._registry}/anchor-{found.st_dev}-{found.st_ino}"
-
     def _is_registered(self, inner: int) -> bool:
-        return bool(self._registry) and os.path.exists(self._entry(os.fstat(inner)))
+        return bool(self._registry) and os.path.exists(entry(self._registry, os.fstat(inner)))
 
     def _hold(self, name: str, folder: int, inner: int) -> None:
         held = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -134,7 +143,7 @@ class Anchors:
         if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.rmdir(name, dir_fd=above)
             if self._registry:
-                os.unlink(self._entry(ours))
+                os.unlink(entry(self._registry, ours))
 
 
 _NOT_OURS = (errno.EAGAIN, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR, errno.EBUSY)

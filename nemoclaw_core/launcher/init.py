@@ -16,7 +16,7 @@ import os
 import select
 import struct
 
-from . import kernel, operations, wire
+from . import cgroups, kernel, operations, wire
 from .mounts import VIEW_OPERATIONS, View
 from .watch import PERIOD, Watch
 
@@ -48,7 +48,7 @@ def run(
     caller: tuple[int, int],
     channel: _socket.socket,
     lifeline: int,
-    cgroups: list[str],
+    groups: list[str],
 ) -> None:
     """Live as the sandbox's init. Never returns: ends the process.
 
@@ -58,13 +58,13 @@ def run(
     :param channel: to the supervisor.
     :param lifeline: read end of a pipe that only the launcher holds open: end of file means that
         the launcher died before this process could ask for a parent-death signal.
-    :param cgroups: groups to join.
+    :param groups: control groups to join.
     """
     try:
         idmaps = view.idmaps.values() if view is not None else ()
         _keep_only(channel.fileno(), lifeline, *idmaps)
         try:
-            watch = _seal(plan["steps"], view, caller, cgroups)
+            watch = _seal(plan["steps"], view, caller, groups)
         except Failed as error:
             wire.send_report(channel, wire.FAILED, error.index, error.number, str(error))
             os._exit(1)
@@ -95,7 +95,7 @@ def _seal(
     steps: list[dict[str, Any]],
     view: View | None,
     caller: tuple[int, int],
-    cgroups: list[str],
+    groups: list[str],
 ) -> Watch | None:
     """Carry out the plan's operations in order; unshare was done by the clone(2).
 
@@ -108,11 +108,11 @@ def _seal(
     try:
         if nested:
             operations.map_caller(*caller)
-        for path in cgroups:
-            operations.join_cgroup(path)
+        for path in groups:
+            cgroups.join(path)
         # After joining: the namespace's root is the group that the process is in at that moment,
         # and one made earlier could not be left for a group outside of it.
-        operations.unshare_cgroup(steps)
+        cgroups.unshare(steps)
         if view is not None:
             view.complete(steps, nested=nested)
             if any(step["op"] == "proc" for step in steps):

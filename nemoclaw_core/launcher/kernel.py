@@ -74,6 +74,20 @@ def _bytes(path: str) -> bytes:
     return os.fsencode(path)
 
 
+def write_file(path: str, value: str) -> None:
+    """Write a value to a file of the kernel's.
+
+    :raises OSError: with the file's path.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(descriptor)
+
+
 def clone(flags: int) -> int:
     """Fork into new namespaces (clone(2)); returns as fork does.
 

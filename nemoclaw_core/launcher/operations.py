@@ -22,7 +22,7 @@ _RLIMITS = {"data": 2, "core": 4, "nproc": 6, "nofile": 7, "memlock": 8, "msgque
 def clone_flags(plan: dict[str, Any]) -> int:
     """The namespaces that the plan's ``unshare`` steps ask for, as clone(2) flags.
 
-    All but the cgroup namespace, for which see :func:`unshare_cgroup`.
+    All but the cgroup namespace, for which see :func:`.cgroups.unshare`.
     """
     flags = 0
     for step in plan["steps"]:
@@ -37,12 +37,6 @@ def has_pid_namespace(plan: dict[str, Any]) -> bool:
     return bool(clone_flags(plan) & kernel.CLONE_FLAGS["pid"])
 
 
-def unshare_cgroup(steps: list[dict[str, Any]]) -> None:
-    """Make the cgroup namespace, if the plan asks for one (cgroup_namespaces(7))."""
-    if any("cgroup" in step.get("namespaces", ()) for step in steps):
-        kernel.unshare(kernel.CLONE_FLAGS["cgroup"])
-
-
 def map_caller(uid: int, gid: int) -> None:
     """Map the caller's ids to themselves in the new user namespace (user_namespaces(7)).
 
@@ -54,28 +48,8 @@ def map_caller(uid: int, gid: int) -> None:
         ("uid_map", f"{uid} {uid} 1"),
         ("gid_map", f"{gid} {gid} 1"),
     ):
-        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        kernel.write_file(f"/proc/self/{name}", text)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-
-
-def join_cgroup(path: str) -> None:
-    """Move this process, which has one thread, into a control group (cgroups(7)).
-
-    By the file ``tasks`` where the hierarchy has one (v1): a thread that moves itself needs no lock
-    over all of the system's forks, which takes ten milliseconds to get.
-    """
-    try:
-        descriptor = os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        descriptor = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, b"0")
-    finally:
-        os.close(descriptor)
 
 
 def link_up(step: dict[str, Any]) -> None:

@@ -12,15 +12,12 @@ import _socket
 import errno
 import os
 import select
-import time
 
-from . import check, init, kernel, operations, wire
+from . import cgroups, check, init, kernel, operations, wire
 from .anchors import Anchors
 from .mounts import View
 from .orphans import end_orphans
 from .sockets import foreign_sockets
-
-_STALE = 300.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,23 +33,12 @@ class _Sandbox:
         self.cgroups: list[str] = []
         self.remove: list[str] = []
 
-    def make_cgroups(self, plan: dict[str, Any], name: str) -> None:
-        for step in plan["steps"]:
-            if step["op"] != "join_cgroup":
-                continue
-            # The launcher's pid keeps apart what another start of the same name has left.
-            path = f"{step['parent']}/nemoclaw-{name}.{os.getpid()}"
-            os.mkdir(path, 0o755)
-            self.cgroups.append(path)
-            for file, value in step["settings"]:
-                _write(f"{path}/{file}", value)
-
     def clean(self) -> list[str]:
         """Remove everything; returns what could not be removed."""
         left = []
         for path in self.cgroups:
             try:
-                _remove_cgroup(path)
+                cgroups.remove(path)
             except OSError:
                 left.append(path)
         for path in self.remove:
@@ -65,65 +51,18 @@ class _Sandbox:
         return left
 
 
-def _write(path: str, value: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(descriptor)
-
-
-def _remove_cgroup(path: str) -> None:
-    for _ in range(100):
-        try:
-            os.rmdir(path)
-            return
-        except OSError as error:
-            # The last process was reaped, but the kernel may still be taking it off the group.
-            if error.errno != errno.EBUSY:
-                raise
-            select.select((), (), (), 0.001)
-    os.rmdir(path)
-
-
 def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
     """Remove what a launcher has left that was killed. Called by its supervisor.
 
     :param pid: the launcher's.
     :param files: what it was asked to unlink.
     """
-    for step in plan.get("steps", ()):
-        if step["op"] == "join_cgroup":
-            for entry in list(os.scandir(step["parent"])):
-                if not entry.name.startswith("nemoclaw-") or not entry.name.endswith(f".{pid}"):
-                    continue
-                try:
-                    _remove_cgroup(entry.path)
-                except OSError:
-                    continue  # Still dying: it is swept when another launcher ends.
+    cgroups.remove_of(plan.get("steps", []), pid)
     for path in files:
         try:
             os.unlink(path)
         except FileNotFoundError:
             continue
-
-
-def _sweep_cgroups(parent: str) -> None:
-    """Remove groups that a launcher left which was killed together with its supervisor.
-
-    A group with processes cannot be removed, and a new one gets its first process within
-    milliseconds: what has been empty for minutes is nobody's.
-    """
-    for entry in os.scandir(parent):
-        if not entry.name.startswith("nemoclaw-"):
-            continue
-        try:
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
-                os.rmdir(entry.path)
-        except OSError:
-            continue  # In use, or removed by another launcher just now.
 
 
 class Server:
@@ -167,9 +106,7 @@ class Server:
                 # A directory with a mount on it, also in the view, could not be removed.
                 kernel.detach(self.staging)
             self.anchors.remove()
-            for step in self.plan.get("steps", ()):
-                if step["op"] == "join_cgroup":
-                    _sweep_cgroups(step["parent"])
+            cgroups.sweep(self.plan.get("steps", []))
 
     def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> None:
         kind, *rest = message
@@ -214,7 +151,8 @@ class Server:
                 # Inherited by every init, and never needed: nothing here is executed as root.
                 kernel.empty_bounding_set()
         except OSError as error:
-            self.failure = init.Failed(view.failed_at if view is not None else -1, error)
+            failed_at = view.failed_at if view is not None else -1
+            self.failure = init.Failed(max(failed_at, self.anchors.failed_at), error)
             return
         finally:
             # Also when it failed halfway: what is mounted by then is in the way of the clean-up.
@@ -229,7 +167,7 @@ class Server:
             self._refuse(sandbox, self.failure)
             return
         try:
-            sandbox.make_cgroups(self.plan, request["name"])
+            cgroups.make(self.plan["steps"], request["name"], sandbox.cgroups)
             if self.view is not None:
                 self.view.foreign = foreign_sockets(self.plan["steps"])
             pid = kernel.clone(operations.clone_flags(self.plan))
@@ -305,8 +243,8 @@ def _user_namespace(uid: int, gid: int, seen_uid: int, seen_gid: int) -> int:
         os._exit(0)
     try:
         theirs.close()
-        _write(f"/proc/{pid}/uid_map", f"{uid} {seen_uid} 1")
-        _write(f"/proc/{pid}/gid_map", f"{gid} {seen_gid} 1")
+        kernel.write_file(f"/proc/{pid}/uid_map", f"{uid} {seen_uid} 1")
+        kernel.write_file(f"/proc/{pid}/gid_map", f"{gid} {seen_gid} 1")
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         ours.close()
