@@ -20,6 +20,8 @@ from nemoclaw_hookspecs.seal import (
     Unshare,
 )
 
+from .policy import gpu
+
 CORE = "core"
 """The name under which the core's own steps stand in a plan. No plugin can have it."""
 
@@ -51,7 +53,7 @@ def baseline(policy: Policy, host: Host, namespaces: frozenset[str]) -> Baseline
     in_groups = {name for group in groups for name, _ in group.settings}
     pids_hold = "pids.max" in in_groups
     memory_holds = bool(in_groups & {"memory.max", "memory.limit_in_bytes"})
-    gaps = (
+    processes = (
         ()
         if pids_hold or not host.is_root
         else (
@@ -84,7 +86,31 @@ def baseline(policy: Policy, host: Host, namespaces: frozenset[str]) -> Baseline
         *groups,
         *_identity(policy, namespaces),
     )
-    return Baseline(operations=operations, gaps=gaps, weaknesses=weaknesses)
+    return Baseline(operations=operations, gaps=(*processes, *_gpu(policy)), weaknesses=weaknesses)
+
+
+def _gpu(policy: Policy) -> Iterator[Gap]:
+    """What ``process.gpu`` promises and the host's devices, or a ``deny``, do not let be."""
+    missing = gpu.missing(policy.filesystem.rules) if policy.process.gpu else ""
+    if not missing:
+        return
+    if missing == gpu.MEMORY:
+        yield Gap(
+            what=f"the GPU's /dev/{missing}",
+            consequence="CUDA cannot start: the driver makes this file when it is first used, "
+            "and the agent cannot have it made",
+            remedy="run `nvidia-modprobe -u -c 0` as root outside, once after each restart",
+            origin=_origin(policy, "gpu"),
+        )
+        return
+    yield Gap(
+        what="a GPU",
+        consequence="the agent finds none: there is no device file of one that it may open "
+        f"({', '.join(gpu.PATTERNS)})",
+        remedy="install the GPU's driver (for NVIDIA, `nvidia-smi` then lists it), or write "
+        "`gpu = false`",
+        origin=_origin(policy, "gpu"),
+    )
 
 
 def _origin(policy: Policy, key: str) -> str:

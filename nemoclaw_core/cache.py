@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_MAGIC = b"nemoclaw-plan-1\n"
+_MAGIC = b"nemoclaw-plan-2\n"
 _MAX_SIZE = 16 << 20
 _DIGEST = 32
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import attrs
 import pluggy
 from nemoclaw_hookspecs import specs
-from nemoclaw_hookspecs.errors import NemoclawError, PluginError
+from nemoclaw_hookspecs.errors import NemoclawError, PluginError, PolicyError
 from nemoclaw_hookspecs.policy import PluginPolicy
 
 _MARK = f"{specs.PROJECT}_impl"
@@ -206,11 +206,24 @@ def failure(name: str, hook: str, error: BaseException) -> PluginError:
     """What is reported when a plugin raised in a hook, with the exception as its cause."""
     if isinstance(error, NemoclawError):  # a refusal in the plugin's own words
         what = f"plugin {name!r} refused in {hook}: {error.what}"
-        reported = PluginError(what, plugin=name, where=error.where, remedy=error.remedy)
+        problems = error.problems if isinstance(error, (PluginError, PolicyError)) else ()
+        reported = PluginError(
+            what,
+            plugin=name,
+            where=error.where,
+            remedy=error.remedy,
+            problems=tuple(map(str, problems)),
+        )
     else:
         reported = PluginError(f"plugin {name!r} failed in {hook}: {told(error)}", plugin=name)
     reported.__cause__ = error
     return reported
+
+
+def located(problem: str, lines: Mapping[str, str]) -> str:
+    """``KEY: what is wrong``, with the key's line for the key, where it has one."""
+    key, _, what = problem.partition(": ")
+    return f"{lines[key]}: {what}" if what and key in lines else problem
 
 
 def place(plugins: PluginPolicy, key: str, name: str) -> str | None:

@@ -16,9 +16,16 @@ Standard library's built-ins only: a cached start checks its patterns again with
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
+DEEPEST = 128
+"""Segments of the longest path that a walk enters."""
+LONGEST = 3072
+"""Bytes of it: with one more name (NAME_MAX, 255) the kernel still takes it as one (PATH_MAX)."""
+MOST = 1 << 20
+"""Directories that one walk looks into, and paths that it finds."""
 _ANY = None
 """In a split pattern: one segment, whatever is in it."""
 
@@ -65,11 +72,14 @@ def matches(pattern: str, path: str, separator: str = "/") -> bool:
 def expand(pattern: str, unlistable: list[str] | None = None) -> list[str]:
     """Existing paths that an absolute pattern matches, sorted.
 
-    A symbolic link can match, but is never entered. Directories that this user may not look into
-    are passed over and, when ``unlistable`` is given, appended to it: what they hold is unknown.
+    A symbolic link can match, but is never entered. Directories that this user may not look into,
+    and those that lie :func:`too_deep`, are passed over and, when ``unlistable`` is given, appended
+    to it: what they hold is unknown. An agent can make paths that the kernel takes from nobody as
+    one (more than PATH_MAX), and as many directories as the disk holds.
 
     :raises ValueError: the pattern is not absolute, or ``**`` stands inside a segment.
-    :raises OSError: the file system failed (not: something is missing, or not permitted).
+    :raises OSError: the file system failed (not: something is missing, or not permitted); E2BIG
+        when there is more to look at than :data:`MOST`.
     """
     if not pattern.startswith("/"):
         raise ValueError(f"not an absolute pattern: {pattern!r}")
@@ -85,14 +95,28 @@ def expand(pattern: str, unlistable: list[str] | None = None) -> list[str]:
     return sorted(_walk(base, segments[literal:], [] if unlistable is None else unlistable))
 
 
+def too_deep(path: str) -> bool:
+    """True when a walk does not enter a directory, because of the length of its path."""
+    # A character is four bytes at most.
+    return path.count("/") > DEEPEST or (
+        len(path) > LONGEST // 4 and len(os.fsencode(path)) > LONGEST
+    )
+
+
 def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
     """Breadth is one scandir(3) a directory, whatever the pattern: positions are followed as a
     set, the way a regular expression is run without backtracking."""
     last = len(segments) - 1
     found: set[str] = set()
-    pending = [(base, _close(frozenset({0}), segments))]
+    # Names stay apart from the directory that they are in: together they may be large.
+    pending = [("", base, _close(frozenset({0}), segments))]
+    seen = 0
     while pending:
-        directory, positions = pending.pop()
+        folder, name, positions = pending.pop()
+        directory = f"{folder}{name}"
+        if folder and too_deep(directory):
+            unlistable.append(directory)
+            continue
         if all("*" not in segments[at] for at in positions):
             # Names alone: ask for them. A directory that may be searched needs no listing.
             for at in positions:
@@ -108,7 +132,9 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
                 if at == last:
                     found.add(path)
                 elif stat.S_ISDIR(mode):
-                    pending.append((path, _close(frozenset({at + 1}), segments)))
+                    seen += 1
+                    following = _close(frozenset({at + 1}), segments)
+                    pending.append((f"{directory.rstrip('/')}/", segments[at], following))
             continue
         try:
             entries = os.scandir(directory)
@@ -129,6 +155,7 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
                 wild.append((segments[at], at))
             else:
                 named.setdefault(segments[at], []).append(at)
+        inner = f"{directory.rstrip('/')}/"
         with entries:
             for entry in entries:
                 name = entry.name
@@ -142,7 +169,10 @@ def _walk(base: str, segments: list[str], unlistable: list[str]) -> set[str]:
                     further = crossing.union(at + 1 for at in hits if at != last)
                     following = _close(further, segments)
                 if following and entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, following))
+                    seen += 1
+                    pending.append((inner, name, following))
+                if seen > MOST or len(found) > MOST:
+                    raise OSError(errno.E2BIG, f"there are more than {MOST} places", directory)
     return found
 
 

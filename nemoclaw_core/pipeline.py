@@ -20,6 +20,7 @@ from .admission import admit, check_targets
 from .baseline import CORE, baseline
 from .combine import combine
 from .contract import place
+from .origins import traced
 from .plugins import PluginManager
 
 LAYER_HOOKS = ("apply_net", "apply_fs", "apply_syscall")
@@ -44,14 +45,16 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
                 raise outcome.error
             if outcome.value is None:
                 continue
-            steps += admit(outcome.plugin, hook, outcome.value, policy, host)
+            name = outcome.plugin
+            admitted = admit(name, hook, outcome.value, policy, host)
+            steps += [traced(step, name, policy) for step in admitted]
             layers.append(
                 LayerStatus(
-                    plugin=outcome.plugin,
+                    plugin=name,
                     hook=hook,
                     status=outcome.value.status,
-                    required=outcome.plugin in policy.plugins.required,
-                    gaps=outcome.value.gaps,
+                    required=name in policy.plugins.required,
+                    gaps=tuple(traced(gap, name, policy) for gap in outcome.value.gaps),
                 )
             )
     _check_required(policy, steps, layers)

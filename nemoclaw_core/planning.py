@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 
 from nemoclaw_hookspecs.errors import PluginError, UsageError
 
@@ -93,6 +94,7 @@ class Planned:
     :param hooks: the hooks around a start that enabled plugins implement; mostly none.
     :param sinks: the enabled plugins that implement ``on_event``; mostly none.
     :param cached: True when nothing had to be compiled.
+    :param timeout_origin: the policy line of the plan's timeout; empty where none says it.
     """
 
     def __init__(
@@ -103,12 +105,14 @@ class Planned:
         digest: str,
         selector: tuple[str | None, str],
         cached: bool,
+        timeout_origin: str = "",
     ) -> None:
         self.plan = plan
         self.hooks = hooks
         self.sinks = sinks
         self.digest = digest
         self.cached = cached
+        self.timeout_origin = timeout_origin
         self._selector = selector
         self._manager: Any = None
         self._bus: Any = None
@@ -130,8 +134,6 @@ class Planned:
         """Tell every plugin that the agent ended; a plugin that fails changes nothing."""
         if "post_exit" not in self.hooks:
             return
-        import sys
-
         from nemoclaw_hookspecs import ExitStatus
 
         from . import seal
@@ -171,8 +173,6 @@ class Planned:
         """Give plugins a moment to take the events that they have not taken yet."""
         if self._bus is None:
             return
-        import sys
-
         for plugin in self._bus.close():
             sys.stderr.write(
                 f"nemoclaw: plugin {plugin!r} did not take every event; the next start with it "
@@ -231,7 +231,12 @@ def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> 
 
 
 def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool) -> Planned:
-    return Planned(entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached)
+    for note in entry["notes"]:
+        sys.stderr.write(f"nemoclaw: {note}\n")
+    return Planned(
+        entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached,
+        entry["timeout_origin"],
+    )  # fmt: skip
 
 
 def _ids() -> tuple[int, ...]:
@@ -275,6 +280,8 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
         "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
         "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
         "digest": cache.key(repr(plan)),
+        "timeout_origin": str(policy.process.origins.get("timeout", "")),
+        "notes": list(policy.filesystem.notes),
         "observations": [list(each) for each in observations],
         "modules": cache.module_states(),
         "kernel": cache.running_kernel(),

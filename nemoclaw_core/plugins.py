@@ -28,6 +28,7 @@ from .contract import (
     check_marks,
     check_version,
     failure,
+    located,
     nearest,
     place,
     told,
@@ -133,7 +134,8 @@ class PluginManager(pluggy.PluginManager):
                 remedy="uninstall all but one of them"
                 if found
                 else nearest(name, available)
-                or "install the distribution that provides it, or take it off plugins.enable",
+                or f"pip install what provides it (nemoclaw-plugin-{name}, if it is one of "
+                "nemoclaw's own), or take it off plugins.enable",
             )
         self._installed[name] = found[0]
         try:
@@ -167,8 +169,10 @@ class PluginManager(pluggy.PluginManager):
         try:
             answer = validate(MappingProxyType(dict(options)))
         except PolicyError as error:
-            if error.where is None:
-                error.where = where
+            lines = {key: str(plugins.origins.get(f"{name}.{key}", where)) for key in options}
+            # A plugin knows its keys and not their lines.
+            error.where = where if error.where is None else lines.get(error.where, error.where)
+            error.problems = tuple(located(each, lines) for each in error.problems)
             raise
         except (Exception, SystemExit) as error:
             raise PluginError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
-from nemoclaw_hookspecs.errors import LauncherError, NemoclawError
+from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
 from .launcher import wire
 from .supervisor.session import Session
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 _SIGTERM = 15
 _GRACE = 2.0
+_LONGEST = 1e9
+"""Seconds. Beyond it, sockets refuse a timeout."""
+
+
+def check_timeout(timeout: float | None) -> None:
+    """:raises UsageError: it is no time to wait: negative, no number, or not finite."""
+    if timeout is None:
+        return
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout < _LONGEST:
+        raise UsageError(
+            f"a timeout is a number of seconds, 0 or more, and not {timeout!r}",
+            remedy="give seconds, or None for no limit of this call",
+        )
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -97,10 +111,12 @@ class Process:
 
         :param timeout: seconds to wait, None = for ever.
         :returns: exit status, or minus the number of a signal.
+        :raises UsageError: ``timeout`` is negative, or no number.
         :raises subprocess.TimeoutExpired: it has not ended in time. It goes on.
         :raises CommandNotFound: it does not exist in the sandbox.
         :raises CommandNotExecutable: it cannot be executed.
         """
+        check_timeout(timeout)
         with self._lock:
             if not self._done:
                 self._wait(None if timeout is None else time.monotonic() + timeout, timeout)
@@ -120,15 +136,7 @@ class Process:
                 raise subprocess.TimeoutExpired(self._argv, timeout or 0.0) from None
             if report is None:
                 break
-            kind, number, value, text, _ = report
-            if kind == wire.EXITED and number == 0:
-                self._status = value
-            elif kind == wire.NOT_STARTED:
-                self._error = self._session.refusal(number, value, text)
-            elif kind == wire.UNCOVERED:
-                self._error = self._session.uncovered(text)
-            elif kind == wire.FAILED:
-                self._error = LauncherError(f"the sandbox's init failed: {text}")
+            self._heed(*report)
         self._done = True
         try:
             if self._error is None:
@@ -137,6 +145,16 @@ class Process:
         finally:
             self._log.close()
             self._gone(self)
+
+    def _heed(self, kind: int, number: int, value: int, text: str, _: list[int]) -> None:
+        if kind == wire.EXITED and number == 0:
+            self._status = value
+        elif kind == wire.NOT_STARTED:
+            self._error = self._session.refusal(number, value, text)
+        elif kind == wire.UNCOVERED:
+            self._error = self._session.uncovered(text)
+        elif kind == wire.FAILED:
+            self._error = LauncherError(f"the sandbox's init failed: {text}")
 
     def settle(self) -> None:
         """Take note of the end of a command whose sandbox is gone."""

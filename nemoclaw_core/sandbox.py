@@ -28,7 +28,7 @@ from nemoclaw_hookspecs.errors import UsageError
 
 from . import names, planning
 from .events.record import Context
-from .process import Completed, Process
+from .process import Completed, Process, check_timeout
 from .state import ensure_private, runtime_dir
 from .streams import Pipes
 from .supervisor.launcher import Launcher
@@ -131,12 +131,13 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start a command and return at once.
+        """Start a command and return at once; ``wait`` tells when it could not be executed.
 
         :param stdin: a descriptor or file; None = this process's own. Likewise the others.
         :param cwd: where it starts; the work directory if None.
         :param env: variables beside those that the policy gives; they win.
         :raises LayerFailed: the sandbox could not be built.
+        :raises EventLogError: its start could not be logged; it does not run.
         """
         _check_command(argv)
         _check_environment(env or {})
@@ -177,6 +178,7 @@ class Sandbox:
         :param input: what it reads on standard input; nothing if None.
         :param capture_output: collect standard output and error.
         :param timeout: seconds after which it is ended; the policy's if None.
+        :raises UsageError: an argument makes no sense, ``timeout=-1`` for instance.
         :raises CommandNotFound: it does not exist in the sandbox.
         :raises CommandNotExecutable: it cannot be executed.
         """
@@ -197,6 +199,7 @@ class Sandbox:
     ) -> Completed:
         if input is not None and not isinstance(input, bytes):
             raise UsageError("input is bytes", remedy="encode the text: input=text.encode()")
+        check_timeout(timeout)
         with Pipes(input, capture=capture_output) as pipes:
             process = self.start(
                 argv, stdin=pipes.given[0], stdout=pipes.given[1], stderr=pipes.given[2],

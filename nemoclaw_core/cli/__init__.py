@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-from nemoclaw_hookspecs.errors import NemoclawError
+from nemoclaw_hookspecs.errors import NemoclawError, UsageError
 
 COMMANDS: dict[str, str] = {
     "run": "run a command behind the walls",
@@ -43,6 +43,16 @@ def report(error: NemoclawError) -> None:
     sys.stderr.write(f"nemoclaw: {error}\n")
 
 
+def _unknown(name: str) -> UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = "`nemoclaw --help` lists the commands"
+    return UsageError(
+        f"there is no command {name!r}", remedy=f"did you mean {near[0]}? {hint}" if near else hint
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status (see docs/exit-codes.md)."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -51,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if arguments else 2
     name = "version" if arguments[0] in ("-V", "--version") else arguments[0]
     if name not in COMMANDS:
-        sys.stderr.write(f"nemoclaw: there is no command {name!r}\n{usage()}\n")
-        return 2
+        report(_unknown(name))
+        return UsageError.exit_code
     try:
         command = import_module(f".{name}", __name__)
         status: int = command.main(arguments[1:])

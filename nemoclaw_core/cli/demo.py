@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,11 +15,12 @@ from nemoclaw_hookspecs.errors import NemoclawError
 from .. import names
 from ..demo import stage, table
 from ..state import cache_dir, state_dir
+from .arguments import Parser
 
 
 def main(argv: list[str]) -> int:
     """Run the demo; 0 when the agent could do its work and nothing else."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "nemoclaw demo", description="Watch a scripted agent do its work, and fail to get out."
     )
     parser.parse_args(argv)

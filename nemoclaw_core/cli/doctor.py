@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from .. import planning
 from ..host import Answer, Examination, examine
 from ..host.remedies import Settings, libseccomp, remedy
 from ..policy import Context
+from .arguments import Parser
 from .verdict import Verdict, judge
 
 DEFAULT = "default"
@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
     return 0 if report.runs else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="nemoclaw doctor",
         description="Say what this host can enforce, what a policy needs, and how to fix what is "
         "missing. Exit status 0 when an agent would start under the policy, else 1.",
@@ -197,8 +197,11 @@ def _verdict_text(verdict: Verdict) -> Iterator[str]:
         for line in str(verdict.error).splitlines():
             yield f"  {line}"
         return
-    if verdict.strict:
+    loose = any(layer.gaps for layer in verdict.layers)
+    if verdict.strict and not loose:
         outcome = "would run, with all of it enforced"
+    elif verdict.strict:
+        outcome = "would run, with all of it enforced, some less tightly than written"
     elif verdict.runs:
         outcome = "would run, with gaps"
     else:

@@ -7,6 +7,7 @@ import json
 import os
 
 from .. import planning
+from .run import environment_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ def show(given: Options) -> int:
     width = max(len(step["op"]) for step in plan["steps"])
     for number, step in enumerate(plan["steps"], 1):
         print(f"{number:3}  {step['op']:<{width}}  {_summary(step)}")
-        if step["origin"]:
-            print(f"     {'':<{width}}    from {step['origin']}")
-    names = [*plan["environment_pass"], *(f"{name}=..." for name in plan["environment"])]
+        print(f"     {'':<{width}}    from {step['origin'] or 'default'}")
+        for rule in step.get("rules", ()):
+            print(f"     {'':<{width}}      {rule['path']} from {rule['origin'] or 'default'}")
+    names = [
+        *plan["environment_pass"],
+        *(f"{name}=..." for name in plan["environment"]),
+        *(f"{name}=... (--env)" for name in environment_options(given)),
+    ]
     print(f"{len(plan['steps']) + 1:3}  {'exec':<{width}}  {' '.join(given.rest)}")
     print(f"     {'':<{width}}    environment: {', '.join(names)}")
     return 0
@@ -51,7 +57,7 @@ def _summary(step: dict[str, Any]) -> str:
         if isinstance(value, bytes):
             parts.append(f"{name}={len(value) // 8} instructions")
         elif name == "rules":
-            parts.append(f"rules={', '.join(rule['path'] for rule in value)}")
+            parts.append(f"rules={len(value)}")
         elif isinstance(value, list):
             parts.append(f"{name}={','.join(map(str, value))}")
         elif name == "content":

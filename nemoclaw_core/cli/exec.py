@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
         ("--help",),
         ("--workdir", "--env"),
         {"-h": "--help", "-C": "--workdir", "-e": "--env"},
+        command="exec",
     )
     if "--help" in given.flags:
         print(USAGE, end="")
@@ -44,7 +45,10 @@ def main(argv: list[str]) -> int:
     if command[:1] == ["--"]:
         command = command[1:]
     if not name or not command:
-        raise UsageError("name a sandbox and a command", remedy="nemoclaw exec SANDBOX -- COMMAND")
+        raise UsageError(
+            "name a sandbox and a command",
+            remedy="nemoclaw exec SANDBOX -- COMMAND; see `nemoclaw exec --help`",
+        )
     pump = _pump(check_name(name))
     sock = control.connect(name)
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]

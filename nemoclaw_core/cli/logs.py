@@ -18,6 +18,7 @@ from ..events.folder import LOG, OUTPUT, open_file, open_folder
 from ..events.text import printable
 from ..events.verify import VerifyResult, verify
 from ..names import check_name
+from .arguments import Parser
 
 _PAUSE = 0.1
 _SHOWN = 20
@@ -51,8 +52,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "nemoclaw logs",
         description="Show a sandbox's events. Without a name, list the sandboxes that have a log, "
         "the one written last first.",

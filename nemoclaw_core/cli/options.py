@@ -30,12 +30,16 @@ def parse(
     flags: tuple[str, ...],
     valued: tuple[str, ...],
     short: Mapping[str, str],
+    *,
+    command: str,
 ) -> Options:
     """Parse options up to ``--`` or the first word that is none; the rest is not touched.
 
+    :param command: whose options they are, for messages.
     :raises UsageError: an unknown option, or one without its value.
     """
     options = Options()
+    hint = f"`nemoclaw {command} --help` says what can be written"
     words = list(argv)
     while words:
         word = words[0]
@@ -53,9 +57,10 @@ def parse(
         elif name in valued:
             if not equals:
                 if not words:
-                    raise UsageError(f"{name} needs a value")
+                    raise UsageError(f"{name} needs a value", remedy=hint)
                 value = words.pop(0)
             options.values.setdefault(name, []).append(value)
         else:
-            raise UsageError(f"there is no option {word}", remedy="--help lists the options")
+            said = f"{name} takes no value" if name in flags else f"there is no option {name}"
+            raise UsageError(said, remedy=hint)
     return options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from nemoclaw_hookspecs.errors import NemoclawError, PluginError
 from nemoclaw_hookspecs.policy import PluginPolicy
 
 from ..plugins import Installed, PluginManager, discover
+from .arguments import Parser
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     """
     from ..policy import Context, load
 
-    parser = argparse.ArgumentParser("nemoclaw plugins", description="List plugins.")
+    parser = Parser("nemoclaw plugins", description="List plugins.")
     parser.add_argument(
         "--policy",
         metavar="POLICY",

@@ -8,6 +8,8 @@ import os
 
 from nemoclaw_hookspecs import UsageError
 
+from .arguments import Parser
+
 
 def main(argv: list[str]) -> int:
     """Run one of the policy commands.
@@ -19,8 +21,8 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="nemoclaw policy", description="Check, explain, compare and trust policies."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -30,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="report everything that is wrong in a policy file")
     check.add_argument("file", metavar="FILE")
     check.add_argument(
-        "--workdir", metavar="DIR", help=f"also look every path up on this host; {workdir}"
+        "--workdir",
+        metavar="DIR",
+        help=f"{workdir}; with it, a path that is not on this host is an error",
     )
     check.set_defaults(run=_check)
 
@@ -61,18 +65,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from nemoclaw_core.policy.context import Context
-    from nemoclaw_core.policy.locate import Located, read_file
-    from nemoclaw_core.policy.resolve import resolve
-    from nemoclaw_core.policy.walk import Observer
+    from nemoclaw_core.checking import check_file
 
-    context = Context.here(options.workdir)
-    source, shipped = read_file(options.file, context)
-    names = list(source.document.policy)
-    if options.workdir is not None:
-        for name in names:
-            resolve(Located(source=source, name=name, shipped=shipped), context, Observer())
-    print(f"{options.file}: OK ({', '.join(names) or 'no policy in it'})")
+    report = check_file(options.file, options.workdir)
+    print(f"{options.file}: OK ({', '.join(report.policies) or 'no policy in it'})")
+    if not report.linux:
+        print("Agents start on Linux alone: nothing was asked of this host.")
+    for notes in report.notes:
+        gaps = f"an agent would start under policy {notes.policy} with gaps"
+        outcome = gaps if notes.starts else f"no agent would start under policy {notes.policy}"
+        print(f"On this host {outcome}:")
+        for line in notes.lines:
+            print(f"  {line}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -12,6 +11,7 @@ from nemoclaw_hookspecs.errors import UsageError
 
 from ..state import runtime_dir
 from ..supervisor import control
+from .arguments import Parser
 
 
 def running() -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def running() -> list[dict[str, Any]]:
 
 def main(argv: list[str]) -> int:
     """Print one line, or one JSON object, a sandbox."""
-    parser = argparse.ArgumentParser("nemoclaw ps", description="List running sandboxes.")
+    parser = Parser("nemoclaw ps", description="List running sandboxes.")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args(argv)
     sandboxes = running()

@@ -36,7 +36,8 @@ Run COMMAND behind the walls that a policy describes, and end as it ends.
   -C, --workdir DIR     the folder that the policy calls {workdir} (default: the current one)
   -n, --name NAME       call the sandbox NAME (default: a random name)
   -e, --env NAME=VALUE  set a variable for the command; may be repeated
-  -t, --timeout TIME    end the command after TIME (30s, 5m, 1h) with status 124
+  -t, --timeout TIME    end the command after TIME with status 124: 90 (seconds), 500ms, 30s, 5m,
+                        1h, 1d; 0 = never (default: process.timeout of the policy)
   -d, --detach          start in the background and print the sandbox's name
       --dry-run         print what would be done, in order, and stop
       --json            with --dry-run: as one JSON document
@@ -53,14 +54,20 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def main(argv: list[str]) -> int:
     """Run one command; returns its exit status."""
-    given = options.parse(argv, _FLAGS, _VALUED, _SHORT)
+    given = options.parse(argv, _FLAGS, _VALUED, _SHORT, command="run")
     if "--help" in given.flags:
         print(USAGE, end="")
         return 0
     if not given.rest:
-        raise UsageError("there is no command to run", remedy="nemoclaw run -- COMMAND")
+        raise UsageError(
+            "there is no command to run",
+            remedy="nemoclaw run -- COMMAND; see `nemoclaw run --help`",
+        )
     if "" in given.rest[:1] or any("\0" in word for word in given.rest):
-        raise UsageError("the command is empty, or holds a NUL byte")
+        raise UsageError(
+            "the command is empty, or holds a NUL byte", remedy="name a program: nemoclaw run -- ls"
+        )
+    _check(given)
     name = given.last("--name")
     name = names.new_name() if name is None else names.check_name(name)
     if "--dry-run" in given.flags:
@@ -73,6 +80,24 @@ def main(argv: list[str]) -> int:
 
         return detach.run(name, lambda started: _run(given, name, started))
     return _run(given, name, None)
+
+
+def _check(given: options.Options) -> None:
+    """:raises UsageError: an option says nothing beside the others, or is malformed."""
+    if "--dry-run" in given.flags and "--detach" in given.flags:
+        raise UsageError(
+            "--dry-run starts nothing, so --detach says nothing beside it",
+            remedy="leave one of them out",
+        )
+    if "--json" in given.flags and "--dry-run" not in given.flags:
+        raise UsageError(
+            "--json says nothing without --dry-run: a run prints what its command prints",
+            remedy="write nemoclaw run --dry-run --json -- COMMAND, or leave --json out",
+        )
+    timeout = given.last("--timeout")
+    if timeout is not None:
+        duration(timeout, "--timeout")
+    environment_options(given)
 
 
 def _run(given: options.Options, name: str, started: Callable[[], None] | None) -> int:
@@ -113,7 +138,7 @@ def _supervise(
 
     _warn_of_gaps(plan)
     timeout = given.last("--timeout")
-    seconds = plan["timeout"] if timeout is None else duration(timeout)
+    seconds = plan["timeout"] if timeout is None else duration(timeout, "--timeout")
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     command = Command(
         given.rest,
@@ -144,7 +169,12 @@ def _supervise(
         planned.end_delivery()
     planned.post_exit(status, front.reason)
     if front.timed_out:
-        sys.stderr.write(f"nemoclaw: {name} was ended after {seconds:g} s\n")
+        line = planned.timeout_origin if timeout is None else "--timeout"
+        remedy = "give it more time with --timeout TIME"
+        if timeout is None:
+            remedy += " (0 = no end), or in the policy with process.timeout"
+        told = NemoclawError(f"{name} was ended after {seconds:g} s", where=line, remedy=remedy)
+        sys.stderr.write(f"nemoclaw: {told}\n")
         return foreground.TIMEOUT_STATUS
     if started is not None:
         return os.waitstatus_to_exitcode(status)
@@ -201,9 +231,10 @@ def _umask() -> int:
     return value
 
 
-def duration(text: str) -> float:
-    """Seconds of a duration such as ``90``, ``30s``, ``5m``.
+def duration(text: str, option: str) -> float:
+    """Seconds of a duration such as ``90``, ``30s``, ``5m``; a bare number is seconds.
 
+    :param option: the option that it was given for.
     :raises UsageError: it is none.
     """
     number = text.rstrip("smhd")
@@ -213,7 +244,11 @@ def duration(text: str) -> float:
     except (ValueError, KeyError):
         seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise UsageError(f"{text!r} is not a duration", remedy="write 30s, 5m or 1h")
+        raise UsageError(
+            f"{text!r} is not a duration",
+            where=option,
+            remedy="write a number of seconds, or a number and ms, s, m, h or d: 90, 30s, 5m",
+        )
     return seconds
 
 
@@ -223,10 +258,18 @@ def environment_options(given: options.Options) -> dict[str, str]:
     :raises UsageError: one of them has no name or no value.
     """
     found = {}
-    for word in given.values.get("--env", []):
+    for number, word in enumerate(given.values.get("--env", []), 1):
         name, equals, value = word.partition("=")
-        if not name or not equals or "\0" in word:
-            raise UsageError("--env takes NAME=VALUE")
+        problem = "" if equals else "has no `=`"
+        problem = problem if name else "has no name before the `=`"
+        problem = "holds a NUL byte" if "\0" in word else problem
+        if problem:
+            # The word itself is not shown: it may be a secret.
+            raise UsageError(
+                f"what was given {problem}",
+                where=f"--env, number {number} of them",
+                remedy='write --env NAME=VALUE, or --env NAME="$NAME" for a variable of your own',
+            )
         found[name] = value
     return found
 

@@ -17,7 +17,10 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 0
     if argv:
-        raise UsageError(f"schema takes no argument, and got {argv[0]!r}", remedy="nemoclaw schema")
+        raise UsageError(
+            f"schema takes no argument, and got {argv[0]!r}",
+            remedy="`nemoclaw schema --help` says what can be written",
+        )
     import json
 
     from nemoclaw_core.policy.jsonschema import schema

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 from nemoclaw_hookspecs.errors import NemoclawError
 
 from ..names import check_name
 from ..supervisor import control
+from .arguments import Parser
 from .run import duration
 
 _PATIENCE = 15.0
@@ -16,17 +15,22 @@ _PATIENCE = 15.0
 
 def main(argv: list[str]) -> int:
     """Ask a sandbox to end, and wait until it has."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "nemoclaw stop",
         description="Send the agent SIGTERM; after the grace time, end the whole sandbox.",
     )
     parser.add_argument("sandbox")
-    parser.add_argument("--grace", default="5s", metavar="TIME", help="default: 5s; 0 = at once")
+    parser.add_argument(
+        "--grace",
+        default="5s",
+        metavar="TIME",
+        help="seconds, or 500ms, 30s, 5m; 0 = at once; default: 5s",
+    )
     given = parser.parse_args(argv)
     sock = control.connect(check_name(given.sandbox))
     sock.settimeout(_PATIENCE)
     try:
-        control.send_json(sock, {"request": "stop", "grace": duration(given.grace)})
+        control.send_json(sock, {"request": "stop", "grace": duration(given.grace, "--grace")})
         answer, _ = control.receive_json(sock)
     except TimeoutError:
         raise NemoclawError(

@@ -79,7 +79,7 @@ def policy_line(plan: Mapping[str, Any], operation: str, telling: str) -> str:
             continue
         target = str(step.get("target", ""))
         if not telling or target.endswith(telling) or telling in step.get("namespaces", ()):
-            return str(step["origin"])
+            return str(step["origin"]) or "default"
     return ""
 
 

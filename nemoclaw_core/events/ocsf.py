@@ -75,6 +75,8 @@ def process_launched(
 ) -> Record:
     """The agent (or, with role ``exec``, another command inside its walls) is about to run.
 
+    Whether it could be executed is known only later: a ``sandbox_refused`` tells when it could not.
+
     :param argv: the command; only ``argv[0]`` and the number of arguments are recorded.
     :param pid: its process id in the caller's PID namespace.
     :param uid: the host's user id that it runs as.
@@ -88,13 +90,13 @@ def process_launched(
         (1007, 1, "Launch"),
         code="process-launched",
         severity=INFORMATIONAL,
-        message=f"started {command(argv)}{_under(context, role)}",
+        message=f"starting {command(argv)}{_under(context, role)}",
         time=time,
     )
     return record | {
         "action_id": 1,
         "disposition_id": 1,
-        "status_id": 1,
+        "status_id": 0,
         "actor": actor_object(),
         "process": process,
         "unmapped": {"role": role, "arguments": max(0, len(argv) - 1)},

@@ -23,6 +23,19 @@ def read_source(file: str, content: bytes, digest: str, shipped: Source | None) 
     :param shipped: the policies that come with nemoclaw; None when this is them.
     :raises PolicyError: with every problem of the file.
     """
+    source, problems = look_through(file, content, digest, shipped)
+    if problems:
+        refuse(problems)
+    return source
+
+
+def look_through(
+    file: str, content: bytes, digest: str, shipped: Source | None
+) -> tuple[Source, list[Problem]]:
+    """As :func:`read_source`, but return the problems with what could be read.
+
+    :raises PolicyError: there is nothing to look at.
+    """
     source, problems = parse(file, content, digest)
     for name in source.document.policy:
         merged = merge(name, source, shipped, problems)
@@ -30,9 +43,7 @@ def read_source(file: str, content: bytes, digest: str, shipped: Source | None) 
             problems += _references(merged)
     if ("plugins",) not in source.broken:
         plugins(source, shipped, problems)
-    if problems:
-        refuse(problems)
-    return source
+    return source, problems
 
 
 def read_shipped() -> tuple[Source, str]:

@@ -21,6 +21,8 @@ class Wall:
     what: str
     always: bool
     """True when it must be hidden even where the agent can only read, and before it exists."""
+    fallback: str = ""
+    """See :attr:`nemoclaw_hookspecs.PathRule.fallback`."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Combination:
                 uid=owner[0],
                 gid=owner[1],
                 origin=each.origin,
+                fallback=each.wall.fallback if each.wall and kind == "missing" else "",
             ),
         )
 
@@ -111,7 +114,12 @@ class Combination:
                 del self.grants[path]
         for path in sorted(self.grants, key=len, reverse=True):
             above = [up for up in upward(path) if up in self.grants and up != path]
-            if above and self.grants[above[0]].access == self.grants[path].access:
+            if (
+                above
+                and self.grants[above[0]].access == self.grants[path].access
+                # Below a directory's grant they stay closed: they need rights of their own kind.
+                and self.grants[path].kind not in ("device", "socket")
+            ):
                 del self.grants[path]
         for path in list(self.denials):
             above = [up for up in upward(path) if up != path]

@@ -27,16 +27,33 @@ def read_file(path: str, uid: int) -> tuple[bytes, str]:
         # link could not make its target theirs. O_NONBLOCK: a FIFO must not hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise PolicyError("there is no such policy file", where=path) from None
+        folder = os.path.dirname(path) or "."
+        raise PolicyError(
+            "there is no such policy file",
+            where=path,
+            remedy=_what_else(path)
+            if os.path.isdir(folder)
+            else f"check the path: there is no directory {folder}",
+        ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise PolicyError(f"cannot be read: {reason}", where=path) from None
+        raise PolicyError(
+            f"cannot be read: {reason}",
+            where=path,
+            remedy="see that you may read it, and enter every directory above it (ls -ld)",
+        ) from None
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
-            raise PolicyError("is a directory, not a policy file", where=path)
+            raise PolicyError(
+                "is a directory, not a policy file",
+                where=path,
+                remedy=f"name a file, for instance {os.path.join(path, 'policies.toml')}",
+            )
         if not stat.S_ISREG(found.st_mode):
-            raise PolicyError("is not a regular file", where=path)
+            raise PolicyError(
+                "is not a regular file", where=path, remedy="name a file that holds the policy"
+            )
         _trusted(path, found, uid)
         content = b""
         while len(content) <= LARGEST and (chunk := os.read(descriptor, LARGEST + 1)):
@@ -50,6 +67,12 @@ def read_file(path: str, uid: int) -> tuple[bytes, str]:
     if len(content) > LARGEST:
         raise PolicyError("is larger than 1 MiB", where=path, remedy="is it a policy file?")
     return content, digest(content)
+
+
+def _what_else(path: str) -> str:
+    if os.path.islink(path):
+        return f"it is a link that leads nowhere: mend or remove it (it says {os.readlink(path)})"
+    return "check the path; a policy that ships is named without one: --policy readonly"
 
 
 def _trusted(path: str, found: os.stat_result, uid: int) -> None:

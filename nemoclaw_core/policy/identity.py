@@ -7,7 +7,7 @@ import pwd
 import attrs
 
 from .context import Context
-from .problems import Misfit
+from .problems import Misfit, nearest
 
 NONROOT = 65532
 """User and group of an agent that root starts: the ``nonroot`` of distroless images."""
@@ -47,6 +47,7 @@ def identity(user: str, context: Context) -> Identity:
         raise Misfit(
             f"only root can run an agent as another user, and you are {context.uid}",
             'write "auto", or start nemoclaw as root',
+            depends_on="the caller",
         )
     return Identity(uid, gid, context.uid == 0, looked_up)
 
@@ -66,5 +67,7 @@ def _ids(user: str) -> tuple[int, int, bool]:
     try:
         found = pwd.getpwnam(user)
     except KeyError:
-        raise Misfit(f'there is no user "{user}"', "see getent passwd") from None
+        near = nearest(user, [each.pw_name for each in pwd.getpwall()])
+        remedy = f'did you mean "{near}"?' if near else "`getent passwd` lists the users"
+        raise Misfit(f'there is no user "{user}"', remedy) from None
     return found.pw_uid, found.pw_gid, True

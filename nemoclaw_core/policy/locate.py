@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
+import time
 from collections.abc import Iterator
 
 import attrs
@@ -11,18 +13,21 @@ from nemoclaw_hookspecs import PolicyError
 
 from nemoclaw_core import state, trust
 from nemoclaw_core.events.text import printable
+from nemoclaw_core.launcher import anchors
 from nemoclaw_core.observe import observe
 
 from . import files
-from .check import read_shipped, read_source
+from .check import look_through, read_shipped, read_source
 from .context import Context
-from .problems import Misfit, nearest, quoted
+from .problems import Misfit, Problem, nearest, quoted
 from .reader import Source
 from .values import KINDS, PolicyName
 from .walk import Observer
 
 DEFAULT = "default"
 FILE_NAME = trust.FILE_NAME
+_PATIENCE = 10
+"""Hundredths of a second."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -70,12 +75,12 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
     if file is not None:
         source = _read(os.path.join(context.cwd, file), context, observer, shipped)
         if name not in source.document.policy:
-            raise _unknown(name, [source])
+            raise _unknown(name, [source], context)
         return Located(source=source, name=name, shipped=shipped)
     searched = []
     for candidate in candidates(context):
         observer.note(candidate, "file", observe(candidate, "file"))
-        if _absent(candidate):
+        if _absent(candidate, observer):
             continue
         source = _read(candidate, context, observer, shipped, unasked=True)
         if name in source.document.policy:
@@ -83,7 +88,7 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
         searched.append(source)
     if name in shipped.document.policy:
         return Located(source=shipped, name=name, shipped=shipped)
-    raise _unknown(name, [*searched, shipped])
+    raise _unknown(name, [*searched, shipped], context, plain=True)
 
 
 def candidates(context: Context) -> tuple[str, ...]:
@@ -101,6 +106,18 @@ def read_file(path: str, context: Context) -> tuple[Source, Source]:
     """
     shipped, _ = read_shipped()
     return _read(os.path.join(context.cwd, path), context, Observer(), shipped), shipped
+
+
+def look_through_file(path: str, context: Context) -> tuple[Source, Source, list[Problem]]:
+    """As :func:`read_file`, but return the problems of the file with what could be read of it.
+
+    :raises PolicyError: there is nothing to look at.
+    """
+    shipped, _ = read_shipped()
+    path = os.path.normpath(os.path.join(context.cwd, path))
+    content, digest = files.read_file(path, context.uid)
+    source, problems = look_through(path, content, digest, shipped)
+    return source, shipped, problems
 
 
 def _read(
@@ -130,17 +147,63 @@ def _refuse_planted(path: str, digest: str, observer: Observer) -> None:
         )
 
 
-def _absent(path: str) -> bool:
-    """Nothing is there, or an empty directory: what a running sandbox puts in the place of a
-    policy file that does not exist, so that its agent cannot make one."""
-    if not os.path.lexists(path):
+def _absent(path: str, observer: Observer) -> bool:
+    """Nothing is there, or what a running sandbox keeps in the place of a policy file that does not
+    exist, so that its agent cannot make one: an empty mount point (``launcher.anchors``).
+
+    :raises PolicyError: it cannot be told, or it is a directory that is no such mount point.
+    """
+    found = _look(path)
+    if found is None:
         return True
+    if stat.S_ISREG(found.st_mode):
+        return found.st_size == 0 and _is_anchor(path, found, observer)
+    if not stat.S_ISDIR(found.st_mode):
+        return False  # A link, or something that reading it will complain about.
+    for _ in range(_PATIENCE):
+        if _is_anchor(path, found, observer):
+            return True
+        # One that is just being made or removed is for an instant not known as one.
+        time.sleep(0.01)
+        found = _look(path)
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            return found is None
+    raise PolicyError(
+        "is a directory, where a policy file is looked for",
+        where=printable(path),
+        remedy=f"`rmdir {printable(shlex.quote(path))}`, if it is empty and no sandbox of another "
+        "user runs here, else move it away; or name the policy's file with --policy",
+    )
+
+
+def _look(path: str) -> os.stat_result | None:
     try:
-        with os.scandir(path) as entries:
-            return next(entries, None) is None
-    except OSError:
-        # A file, or something that reading it will complain about.
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PolicyError(
+            f"cannot be looked for: {error.strerror}",
+            where=printable(path),
+            remedy=f"give yourself access to {printable(os.path.dirname(path))}, or name the "
+            "policy's file with --policy",
+        ) from None
+
+
+def _is_anchor(path: str, found: os.stat_result, observer: Observer) -> bool:
+    """True for an empty mount point that nemoclaw has made; then the policy depends on that."""
+    entry = anchors.entry(state.runtime_dir(), found)
+    if not os.path.exists(entry):
         return False
+    if stat.S_ISDIR(found.st_mode):
+        try:
+            if os.listdir(path):
+                return False
+        except OSError:
+            return False
+        observer.expand(f"{path}/*")
+    observer.note(entry, "lstat", observe(entry, "lstat"))
+    return True
 
 
 def _is_file(text: str) -> bool:
@@ -157,13 +220,19 @@ def _check_name(name: str, selector: str) -> None:
         ) from None
 
 
-def _unknown(name: str, sources: list[Source]) -> PolicyError:
+def _unknown(
+    name: str, sources: list[Source], context: Context, *, plain: bool = False
+) -> PolicyError:
+    """:param plain: the name was given without a file."""
     known: Iterator[str] = (each for source in sources for each in source.document.policy)
     names = list(dict.fromkeys(known))
     near = nearest(name, names)
-    listed = ", ".join(names) or "none"
+    listed = f"There is {', '.join(names)}" if names else "There is none"
+    remedy = f"did you mean {near}? {listed}" if near else f"name one that is there. {listed}"
+    if plain and os.path.isfile(os.path.join(context.cwd, name)):
+        remedy = f"write ./{name} if you mean that file. {listed}"
     return PolicyError(
         f'there is no policy "{name}"',
         where=", ".join(source.file for source in sources),
-        remedy=f"did you mean {near}? There is {listed}" if near else f"there is {listed}",
+        remedy=remedy,
     )

@@ -62,7 +62,10 @@ class Merged:
         return self.tables.get(key, {})
 
     def origins(self, section: str) -> dict[str, Origin]:
-        """Where the values of a section stand: ``tmp``, ``deny[0]``, ``environment.set.CI``."""
+        """Where the values of a section stand: ``tmp``, ``deny[0]``, ``environment.set.CI``.
+
+        A list as a whole, ``deny``, stands where its first item was written.
+        """
         start = f"{section}."
         found = {
             key.removeprefix(start): written.origin
@@ -71,6 +74,8 @@ class Merged:
         }
         for key, items in self.lists.items():
             if key.startswith(start):
+                if items:
+                    found[key.removeprefix(start)] = items[0].source.origin(items[0].key[:-1])
                 for at, item in enumerate(items):
                     found[f"{key.removeprefix(start)}[{at}]"] = item.origin
         for key, entries in self.tables.items():

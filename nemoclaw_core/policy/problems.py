@@ -16,13 +16,17 @@ class Misfit(Exception):
 
     :param what: what is wrong, as a clause about the value: ``is a string, not a list``.
     :param at: where, relative to the value that is being looked at.
+    :param depends_on: see :class:`Problem`.
     """
 
-    def __init__(self, what: str, remedy: str | None = None, *, at: Key = ()) -> None:
+    def __init__(
+        self, what: str, remedy: str | None = None, *, at: Key = (), depends_on: str = ""
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy
         self.at = at
+        self.depends_on = depends_on
 
 
 class Misfits(Exception):
@@ -40,6 +44,9 @@ class Problem:
     origin: Origin
     what: str
     remedy: str | None = None
+    depends_on: str = ""
+    """What it hangs on besides the policy: a path of this host, or the caller. Somewhere else the
+    same policy may be fine. Empty: the policy is wrong anywhere."""
 
     def __str__(self) -> str:
         text = f"{self.origin}: {self.what}"

@@ -39,6 +39,8 @@ MAX_PROCESSES = 512
 MAX_MEMORY = 4 << 30
 MAX_OPEN_FILES = 4096
 """What holds where no policy of the lineage says anything."""
+VOUCHED = "no later start uses that file until you have vouched for it (`nemoclaw policy trust`)"
+"""What keeps a policy file harmless that an agent has made (:mod:`nemoclaw_core.trust`)."""
 
 
 def load(selector: str | None = None, *, context: Context) -> Policy:
@@ -63,18 +65,31 @@ def resolve(located: Located, context: Context, observer: Observer) -> Policy:
 
     :raises PolicyError: with every problem that was found.
     """
+    policy, problems = examine(located, context, observer)
+    if policy is None or problems:
+        refuse(problems)
+    return policy
+
+
+def examine(
+    located: Located, context: Context, observer: Observer
+) -> tuple[Policy | None, list[Problem]]:
+    """As :func:`resolve`, but return the problems with what could be resolved.
+
+    :returns: the policy is None when it extends something that is not there. With any problem it
+        may serve to look for more of them, never to run anything.
+    :raises PolicyError: the work directory is not one.
+    """
     problems: list[Problem] = []
     merged = merge(located.name, located.source, located.shipped, problems)
     plugins = check.plugins(located.source, located.shipped, problems)
-    if merged is None or problems:
-        refuse(problems)
+    if merged is None:
+        return None, problems
     process = _process(merged, _identity(merged, context, observer, problems))
     walls = _walls(merged, located, context)
     filesystem = resolve_filesystem(merged, context, observer, walls, problems)
     network = _network(merged, context, problems)
-    if problems:
-        refuse(problems)
-    return Policy(
+    policy = Policy(
         name=located.name,
         file=located.source.file,
         compatibility=merged.get("filesystem.compatibility", "strict"),
@@ -85,6 +100,7 @@ def resolve(located: Located, context: Context, observer: Observer) -> Policy:
         inference=_inference(merged),
         plugins=plugins,
     )
+    return policy, problems
 
 
 def _walls(merged: Merged, located: Located, context: Context) -> tuple[Wall, ...]:
@@ -99,8 +115,15 @@ def _walls(merged: Merged, located: Located, context: Context) -> tuple[Wall, ..
     # An agent that could create a policy file where the next start looks for one would choose its
     # own walls: these names are taken from it also while nothing is there.
     looked_up = dict.fromkeys((*candidates(context), os.path.join(context.workdir, FILE_NAME)))
+    own = os.path.normpath(context.config_dir)
     walls += [
-        Wall(path=path, what="a policy file", always=False)
+        Wall(
+            path=path,
+            what="a policy file",
+            always=False,
+            # The user's own file is used without being vouched for (`locate`).
+            fallback="" if os.path.dirname(path) == own else VOUCHED,
+        )
         for path in looked_up
         if path not in used
     ]
@@ -119,7 +142,7 @@ def _identity(
         found = identity(merged.get("process.user", "auto"), context)
     except Misfit as error:
         origin = merged.scalars["process.user"].origin
-        problems.append(Problem(origin, error.what, error.remedy))
+        problems.append(Problem(origin, error.what, error.remedy, error.depends_on))
         return Identity(-1, -1, False)
     if found.looked_up:
         observer.note("/etc/passwd", "file", observe("/etc/passwd", "file"))
@@ -193,7 +216,8 @@ def _binary(
     path = _absolute(table.path, context)
     base = _absolute(PathPattern(table.path.anchor, ()), context)
     if globs.is_pattern(base):
-        problems.append(Problem(origin, f"{quoted(base)} itself holds a `*`", "write the path out"))
+        what = f"{quoted(base)} itself holds a `*`"
+        problems.append(Problem(origin, what, "write the path out", base))
     return BinaryRule(path=path, sha256=table.sha256)
 
 

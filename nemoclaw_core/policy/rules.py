@@ -6,17 +6,16 @@ import attrs
 from nemoclaw_hookspecs import FilesystemPolicy, Origin, PathRule
 from nemoclaw_hookspecs.policy import Access
 
+from . import crowds, gpu
 from .access import covers
 from .combine import WALLS, Combination, Found, Wall
+from .contents import contents_beside
 from .context import Context
 from .document import Tmp
 from .merge import Merged, Written
 from .patterns import PathPattern
 from .problems import Problem, quoted, refuse
 from .walk import Observer, Walked
-
-MOST_MATCHES = 10_000
-"""Paths that one pattern may match: each becomes a mount or a rule of the kernel."""
 
 
 def resolve_filesystem(
@@ -49,6 +48,7 @@ class _Resolving:
         self.trusted = (0, context.uid, observer.entry("/").uid)
         self.anchors = {"root": "", "workdir": context.workdir, "home": context.home}
         self.combined = Combination(observer)
+        self.notes: list[str] = []
 
     def run(self, walls: tuple[Wall, ...]) -> FilesystemPolicy:
         workdir = self._workdir()
@@ -82,6 +82,8 @@ class _Resolving:
                 gid=-1,
                 origin=self.merged.origins("filesystem")["tmp"],
             )
+        if self.merged.get("process.gpu", False):
+            self._grant_gpu()
         self._walls_are_outside(hidden, granted)
         for each in denied:
             self.combined.deny(each)
@@ -89,18 +91,45 @@ class _Resolving:
         for each in hidden:
             self.combined.deny(each)
         self.combined.drop_void()
+        rules = self.combined.rules()
         return FilesystemPolicy(
-            rules=self.combined.rules(),
+            rules=rules,
             links=self.combined.visible_links(granted),
             tmp=tmp,
             workdir=workdir,
             home=self.observer.follow(self.context.home).path,
             origins=self.merged.origins("filesystem"),
+            # A strict policy never starts where trees have to be granted piece by piece.
+            contents={} if self.strict else contents_beside(rules, self.observer),
+            notes=tuple(self.notes),
         )
 
     # --- looking
 
+    def _grant_gpu(self) -> None:
+        """Grant the GPU's device files like any others; what is denied stays denied."""
+        origin = self.merged.origins("process")["gpu"]
+        try:
+            paths = gpu.devices(self.observer)
+        except OSError as error:
+            what = f"the GPU's device files cannot be looked up: {error.strerror}"
+            self._problem(origin, what, f"look at {error.filename}", "/dev")
+            return
+        for path in paths:
+            walked = Walked(path=path, entry=self.observer.entry(path))
+            self.combined.grant(
+                Found(
+                    access="write",
+                    walked=walked,
+                    origin=origin,
+                    text=path,
+                    literal=False,
+                    optional=True,
+                )
+            )
+
     def _workdir(self) -> str:
+        before = len(self.problems)
         walked = self.observer.follow(self.context.workdir)
         origin = Origin(file="nemoclaw", line=0, key="workdir")
         if walked.path == "/":
@@ -108,7 +137,7 @@ class _Resolving:
             self._problem(origin, "the work directory cannot be the root directory", remedy)
         elif walked.entry.kind != "directory" or walked.loop:
             self._problem(origin, f"{quoted(self.context.workdir)} is not a directory")
-        if self.problems:
+        if len(self.problems) > before:
             # Every other path would be judged against a work directory that is none.
             refuse(self.problems)
         return walked.path
@@ -126,7 +155,7 @@ class _Resolving:
         real = prefix.walked.path
         if "*" in real:
             remedy = "name the paths one by one"
-            self._problem(written.origin, f"{quoted(real)} itself holds a `*`", remedy)
+            self._problem(written.origin, f"{quoted(real)} itself holds a `*`", remedy, real)
             return []
         if not self._followable(prefix):
             return []
@@ -136,15 +165,19 @@ class _Resolving:
             )
         except OSError as error:
             what = f"{quoted(pattern.text)} cannot be looked up: {error.strerror}"
-            self._problem(written.origin, what, f"look at {error.filename}")
+            self._problem(written.origin, what, f"look at {quoted(str(error.filename))}", real)
             return []
-        if len(matched) > MOST_MATCHES:
-            what = f"{quoted(pattern.text)} matches {len(matched)} paths"
-            self._problem(written.origin, what, "name the directories that hold them")
+        places = crowds.places(real, matched)
+        if len(places) > crowds.MOST:
+            busy = quoted(crowds.busiest(real, places))
+            what = f"{quoted(pattern.text)} matches {len(matched)} paths, most of them in {busy}"
+            remedy = f"take them away, or name {busy} in the place of what is in it"
+            self._problem(written.origin, what, remedy, real)
             return []
         if access == "deny":
             # What a directory holds that cannot be listed is not known: it is denied whole.
             matched += unlistable
+            self.notes += crowds.too_deep(written.origin, pattern.text, unlistable)
         found = [self._found(access, written, path, literal=False) for path in matched]
         # The way to the matches is checked like the matches.
         return [attrs.evolve(each, walked=_joined(prefix.walked, each.walked)) for each in found]
@@ -187,7 +220,7 @@ class _Resolving:
                     what = f"{quoted(each.text)} does not exist"
                     what += "" if walked.path == each.text else f" (it is {walked.path})"
                 remedy = f'create it, or write "{each.text}?" if it need not be there'
-                self._problem(each.origin, what, remedy)
+                self._problem(each.origin, what, remedy, walked.path)
             return False
         if each.access == "write" and walked.path == "/":
             what = f"{quoted(each.text)} is the root directory: everything would be writable"
@@ -197,11 +230,13 @@ class _Resolving:
 
     def _followable(self, each: Found) -> bool:
         if each.walked.loop:
-            self._problem(each.origin, f"{quoted(each.text)}: symbolic links lead in a circle")
+            what = f"{quoted(each.text)}: symbolic links lead in a circle"
+            self._problem(each.origin, what, depends_on=each.walked.path)
             return False
         if each.walked.entry.kind == "unreadable" and each.access != "deny":
             what = f"{quoted(each.text)} cannot be looked at: permission denied"
-            self._problem(each.origin, what, f"give yourself access to {each.walked.path}")
+            remedy = f"give yourself access to {each.walked.path}"
+            self._problem(each.origin, what, remedy, each.walked.path)
             return False
         return True
 
@@ -214,6 +249,7 @@ class _Resolving:
                     f"{step.path} is a symbolic link in a place that the agent can write, "
                     f"so it could have been planted; it leads to {quoted(step.target)}",
                     f"if that is meant, write {each.walked.path} instead",
+                    step.path,
                 )
             elif step.uid not in self.trusted:
                 self._problem(
@@ -221,6 +257,7 @@ class _Resolving:
                     f"{step.path} is a symbolic link of user {step.uid}, who can change it; "
                     f"it leads to {quoted(step.target)}",
                     f"if that is meant, write {each.walked.path} instead",
+                    step.path,
                 )
 
     def _links_hold(self, each: Found, writable: list[str]) -> None:
@@ -232,6 +269,7 @@ class _Resolving:
                     f"{quoted(each.text)} cannot be kept from the agent: it goes through "
                     f"{step.path}, a symbolic link that the agent can replace",
                     f"deny {step.path}, or replace it by what it leads to",
+                    step.path,
                 )
 
     def _walls_are_outside(self, hidden: list[Found], granted: list[Found]) -> None:
@@ -244,8 +282,10 @@ class _Resolving:
                         "take it out, or move it",
                     )
 
-    def _problem(self, origin: Origin, what: str, remedy: str | None = None) -> None:
-        self.problems.append(Problem(origin, what, remedy))
+    def _problem(
+        self, origin: Origin, what: str, remedy: str | None = None, depends_on: str = ""
+    ) -> None:
+        self.problems.append(Problem(origin, what, remedy, depends_on))
 
 
 def _joined(prefix: Walked, walked: Walked) -> Walked:

@@ -6,14 +6,7 @@ import os
 import stat
 import time
 
-from nemoclaw_hookspecs.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
-    LauncherError,
-    LayerFailed,
-    NemoclawError,
-    UsageError,
-)
+from nemoclaw_hookspecs.errors import LauncherError, LayerFailed, NemoclawError, UsageError
 
 from ..events import ocsf
 from ..events.record import Context
@@ -29,7 +22,6 @@ if TYPE_CHECKING:
     from .launcher import Launcher
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENOENT = 2
 
 
 class Command:
@@ -114,7 +106,7 @@ class Session:
         self._plan = plan
         self._context = context
         self._log = log
-        self._commands: dict[int, tuple[list[str], float]] = {}
+        self._commands: dict[int, tuple[Command, float]] = {}
         self._last = -1
         self.pid = 0
         self.left_behind = ""
@@ -173,6 +165,10 @@ class Session:
         if index < 0:
             return LauncherError(f"the launcher could not build the sandbox: {text}")
         step = self._plan["steps"][index]
+        if step["op"] == "mask" and number and text.endswith(f": {step['target']}"):
+            from .refusals import unmaskable
+
+            return unmaskable(step, number)
         return LayerFailed(
             f"{step['op']} ({step['plugin']}) failed: {text}",
             where=step["origin"] or None,
@@ -182,8 +178,11 @@ class Session:
     def start(self, command: Command, stdio: tuple[int, int, int]) -> int:
         """Start a command; the first one is the agent. Returns its number.
 
-        Its start is confirmed by a ``STARTED`` report, or refused by ``NOT_STARTED``.
+        Its start is confirmed by a ``STARTED`` report, or refused by ``NOT_STARTED``: hand that one
+        to :meth:`refusal`. The event says that it is about to run, because it must outlive whatever
+        happens after the command has begun.
 
+        :raises EventLogError: the event could not be written; nothing was started.
         :raises UsageError: one of the streams is a directory: openat(2) could start from it,
             whatever the root is.
         """
@@ -202,7 +201,7 @@ class Session:
                 role="agent" if number == 0 else "exec",
             )
         )
-        self._commands[number] = (command.argv, time.monotonic())
+        self._commands[number] = (command, time.monotonic())
         self._request(("run", number, command.request()), stdio)
         return number
 
@@ -245,22 +244,23 @@ class Session:
 
     def refusal(self, number: int, value: int, text: str) -> NemoclawError:
         """The error for a command that could not be started, also logged."""
-        argv, _ = self._commands.pop(number)
-        error: NemoclawError
-        if value == _ENOENT:
-            error = CommandNotFound(f"{text}: not found inside the sandbox", remedy=_hint(argv[0]))
-        else:
-            error = CommandNotExecutable(f"{text}: {os.strerror(value)}")
+        from .refusals import not_started
+
+        command, _ = self._commands.pop(number)
+        error = not_started(self._plan, command, value, text, os.environ.get("PATH", ""))
         self._log.append(
             ocsf.sandbox_refused(
-                self._context, argv=argv, error=error, role="agent" if number == 0 else "exec"
+                self._context,
+                argv=command.argv,
+                error=error,
+                role="agent" if number == 0 else "exec",
             )
         )
         return error
 
     def ended(self, number: int, status: int | None, reason: str = "") -> None:
         """Log how a command ended: a status as of waitpid(2), or None if it went with the rest."""
-        argv, began = self._commands.pop(number)
+        command, began = self._commands.pop(number)
         code = signal = None
         if status is not None and os.WIFEXITED(status):
             code, how = os.WEXITSTATUS(status), "exited"
@@ -269,7 +269,7 @@ class Session:
         self._log.append(
             ocsf.process_ended(
                 self._context,
-                argv=argv,
+                argv=command.argv,
                 pid=self.pid,
                 code=code,
                 signal=signal,
@@ -305,17 +305,3 @@ def _receipts(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for (plugin, phase), count in counts.items()
     ]
-
-
-def _hint(program: str) -> str | None:
-    """Where the program is on the host, if the policy merely does not show it."""
-    folders = [""] if "/" in program else os.environ.get("PATH", "").split(":")
-    for folder in folders:
-        path = os.path.join(folder, program)
-        if os.path.isabs(path) and os.access(path, os.X_OK) and os.path.isfile(path):
-            real = os.path.realpath(path)
-            return (
-                f"on the host it is {real}, which the policy does not show: "
-                f"add its folder to filesystem.read"
-            )
-    return None

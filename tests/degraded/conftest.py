@@ -1,7 +1,89 @@
-"""The desks of the real programs: the same command, as root and as an ordinary user."""
+"""A host that refuses user namespaces, and an ordinary user's desk on it."""
 
 from __future__ import annotations
 
-from ..programs.conftest import desk, users
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["desk", "users"]
+import attrs
+import pytest
+
+if TYPE_CHECKING:
+    from ..desks import Desk
+
+WRAPPER = Path(__file__).with_name("without_user_namespaces.py")
+LOOSE = """version = 1
+[policy.loose]
+extends = ["default"]
+[policy.loose.filesystem]
+compatibility = "best-effort"
+"""
+
+
+@attrs.frozen(slots=True)
+class Poor:
+    """Where no user namespace can be had. The policy ``loose`` is the default one, best-effort."""
+
+    desk: Desk
+    policy: str
+
+    @property
+    def work(self) -> Path:
+        """The work directory; commands start in it."""
+        return self.desk.folder("inside")
+
+    def nemoclaw(
+        self, *arguments: str, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line of nemoclaw."""
+        return self.python(*self.desk.user.nemoclaw[1:], *arguments, folder=folder)
+
+    def python(
+        self, *arguments: str, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the interpreter that nemoclaw runs under."""
+        wrapper = self.desk.base / WRAPPER.name
+        wrapper.write_text(WRAPPER.read_text())
+        wrapper.chmod(0o644)
+        interpreter = self.desk.user.nemoclaw[0]
+        return subprocess.run(
+            [interpreter, str(wrapper), interpreter, *arguments],
+            cwd=folder or self.work,
+            env=self.desk.environment("inside"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **self.desk.user.arguments(),
+        )
+
+    def agent(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script as the agent, under ``loose``."""
+        return self.nemoclaw("run", "--policy", self.policy, "--", "sh", "-c", script)
+
+    def make(self, *names: str) -> None:
+        """Make directories (names that end in ``/``) and files of the user's."""
+        user = self.desk.user
+        for name in names:
+            path = self.work / name
+            for folder in reversed([*path.relative_to(self.work).parents][:-1]):
+                if not (self.work / folder).exists():
+                    (self.work / folder).mkdir()
+                    os.chown(self.work / folder, user.uid, user.gid)
+            if name.endswith("/"):
+                path.mkdir(exist_ok=True)
+            else:
+                path.write_text(f"content of {name}\n")
+            os.chown(path, user.uid, user.gid)
+
+
+@pytest.fixture
+def poor(desk: Desk) -> Poor:
+    """The desk of an ordinary user; root needs no user namespace."""
+    if desk.user.uid == 0:
+        pytest.skip("root needs no user namespace")
+    policy = desk.base / "mine.toml"
+    policy.write_text(LOOSE)
+    policy.chmod(0o644)
+    return Poor(desk, f"{policy}:loose")

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..callers import PYTHON, User, everybody
 from .evidence import tree
-from .ground import PLACE, PYTHON, TESTS, Attempt, Ground, Installed, Outcome, User
-from .installation import command_for
+from .ground import TESTS, Attempt, Ground, Outcome
 
 WORKERS = 3
 """Stages at once. Two are busy while one waits for something to settle."""
 
 
-def _users() -> list[User]:
-    if os.geteuid():
-        return [User("user", os.geteuid())]
-    flags = ("--reuid", "1000", "--regid", "1000", "--clear-groups", "--inh-caps=-all")
-    # setpriv executes with root's capabilities still in force, which opens paths that the user
-    # cannot; env then executes without them.
-    return [User("root", 0), User("user", 1000, ("setpriv", *flags, "env"))]
+def _can(user: User, attempt: Attempt) -> bool:
+    """Whether an attempt can be shown to work outside as this user."""
+    return attempt["needs"] in ("any", "namespace", "user" if user.uid else "root")
 
 
 @functools.lru_cache
@@ -45,9 +38,11 @@ def _attempts() -> list[Attempt]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each attempt and each user who can make it outside."""
-    users = _users()
+    users = everybody()
     if "attempt" in metafunc.fixturenames:
-        pairs = [(attempt, user) for attempt in _attempts() for user in users if user.can(attempt)]
+        pairs = [
+            (attempt, user) for attempt in _attempts() for user in users if _can(user, attempt)
+        ]
         ids = [f"{attempt['name']}-{user.name}" for attempt, user in pairs]
         metafunc.parametrize(("attempt", "user"), pairs, ids=ids)
     elif "user" in metafunc.fixturenames:
@@ -57,9 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Battery:
     """Runs each attempt once on each side; those that do not disturb each other run together."""
 
-    def __init__(
-        self, wanted: list[tuple[Attempt, User]], installed: dict[User, Installed]
-    ) -> None:
+    def __init__(self, wanted: list[tuple[Attempt, User]], installed: Mapping[str, User]) -> None:
         self._wanted = wanted
         self._installed = installed
         self._pool = ThreadPoolExecutor(WORKERS)
@@ -107,7 +100,7 @@ class Battery:
                 future.exception()
 
     def _go(self, user: User, side: str, attempts: list[Attempt]) -> dict[str, Outcome]:
-        ground = Ground(user, side, attempts, self._installed[user])
+        ground = Ground(self._installed[user.name], side, attempts)
         try:
             before = tree(ground.base)
             outcomes = ground.attack(attempts)
@@ -119,28 +112,19 @@ class Battery:
 
 
 @pytest.fixture(scope="session")
-def installed() -> Iterator[dict[User, Installed]]:
-    """How each user starts nemoclaw."""
-    copies = tempfile.mkdtemp(prefix="nemoclaw-escape-", dir=PLACE)
-    os.chmod(copies, 0o755)
-    yield {user: command_for(user.prefix, copies) for user in _users()}
-    shutil.rmtree(copies)
-
-
-@pytest.fixture(scope="session")
-def battery(request: pytest.FixtureRequest, installed: dict[User, Installed]) -> Iterator[Battery]:
+def battery(request: pytest.FixtureRequest, users: Mapping[str, User]) -> Iterator[Battery]:
     """The attempts that this session selected."""
     calls = [getattr(item, "callspec", None) for item in request.session.items]
     params = [call.params for call in calls if call]
-    made = Battery([(p["attempt"], p["user"]) for p in params if "attempt" in p], installed)
+    made = Battery([(p["attempt"], p["user"]) for p in params if "attempt" in p], users)
     yield made
     made.close()
 
 
 @pytest.fixture
-def ground(user: User, installed: dict[User, Installed]) -> Iterator[Ground]:
+def ground(user: User, users: Mapping[str, User]) -> Iterator[Ground]:
     """A stage for a test that brings its own commands and runs them inside."""
     attempts = [attempt for attempt in _attempts() if attempt["name"] == "files-read_neighbour"]
-    made = Ground(user, "inside", attempts, installed[user])
+    made = Ground(users[user.name], "inside", attempts)
     yield made
     made.close()

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..callers import PYTHON, User
 from . import evidence
 
 TESTS = str(Path(__file__).resolve().parent.parent)
 SOURCE = str(Path(TESTS).parent / "nemoclaw_core" / "__init__.py")
-PYTHON = "/usr/bin/python3"
 PLACE = os.environ.get("NEMOCLAW_ESCAPE_PLACE", "/var/tmp")
 """Where stages are made: not below /tmp, which a sandbox replaces as a whole."""
 SECRET_VARIABLE = "NEMOCLAW_ESCAPE_SECRET"
@@ -25,25 +25,8 @@ WORKED, STOPPED, CANNOT_JUDGE, BROKEN, MISSING = 0, 10, 20, 30, -1
 NEMOCLAW_FAILED = range(1, 128)
 """Exit statuses of ``nemoclaw run`` that are neither the attempt's success nor a signal's."""
 
-Installed = tuple[list[str], dict[str, str]]
-"""The command that starts nemoclaw, and the variables that it needs."""
-
 Attempt = dict[str, Any]
 """The fields of ``battery.registry.Attempt``."""
-
-
-@dataclass(frozen=True)
-class User:
-    """Who attacks, and is attacked."""
-
-    name: str
-    uid: int
-    prefix: tuple[str, ...] = ()
-    """The command that becomes this user."""
-
-    def can(self, attempt: Attempt) -> bool:
-        """Whether an attempt can be shown to work outside as this user."""
-        return attempt["needs"] in ("any", "namespace", "user" if self.uid else "root")
 
 
 @dataclass(frozen=True)
@@ -74,19 +57,18 @@ class Outcome:
 class Ground:
     """A stage, prepared as ``user`` for ``attempts``; ``side`` is ``outside`` or ``inside``.
 
+    That user attacks, and is attacked.
+
     :raises RuntimeError: the stage could not be prepared.
     """
 
-    def __init__(
-        self, user: User, side: str, attempts: list[Attempt], installed: Installed
-    ) -> None:
+    def __init__(self, user: User, side: str, attempts: list[Attempt]) -> None:
         self.user = user
-        self._program, variables = installed
         self.side = side
         self.base = tempfile.mkdtemp(prefix="nemoclaw-escape-", dir=PLACE)
         os.chmod(self.base, 0o755)
         if user.uid != os.geteuid():
-            os.chown(self.base, user.uid, user.uid)
+            os.chown(self.base, user.uid, user.gid)
         self.environment = {
             "HOME": f"{self.base}/home",
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -99,15 +81,16 @@ class Ground:
             self.environment["XDG_STATE_HOME"] = f"{self.base}/work/state"
         if "PYTHONPATH" in os.environ:
             self.environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-        self.environment.update(variables)
-        self._host = subprocess.Popen(
-            [*user.prefix, PYTHON, "-m", "escape.host"],
+        self.environment.update(user.variables())
+        self._host: subprocess.Popen[str] = subprocess.Popen(
+            [PYTHON, "-m", "escape.host"],
             cwd=TESTS,
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **user.arguments(),
         )
         assert self._host.stdin
         assert self._host.stdout
@@ -132,7 +115,7 @@ class Ground:
         self, command: list[str], *, stdin: str = "", timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command by way of the starter: as the user, with everything left lying about."""
-        starter = [*self.user.prefix, PYTHON, "-m", "escape.starter", self.base, stdin]
+        starter = [PYTHON, "-m", "escape.starter", self.base, stdin]
         return subprocess.run(
             [*starter, *command],
             cwd=TESTS,
@@ -140,11 +123,12 @@ class Ground:
             capture_output=True,
             text=True,
             timeout=timeout,
+            **self.user.arguments(),
         )
 
     def nemoclaw(self, *words: str) -> list[str]:
         """The command line of nemoclaw."""
-        return [*self._program, *words]
+        return [*self.user.nemoclaw, *words]
 
     def inside(self, policy: str, command: list[str]) -> list[str]:
         """The command line that runs ``command`` in a sandbox."""

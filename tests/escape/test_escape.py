@@ -11,8 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..callers import User
     from .conftest import Battery
-    from .ground import Attempt, Ground, User
+    from .ground import Attempt, Ground
 
 # The first test runs the whole battery, a few stages at a time; the others look at the outcome.
 pytestmark = pytest.mark.timeout(600)

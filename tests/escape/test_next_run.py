@@ -7,7 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .ground import Ground, User
+    from ..callers import User
+    from .ground import Ground
 
 NAME = "files-read_neighbour"
 WIDER = """\
@@ -110,7 +111,10 @@ while test -e {ground.base}/policy; do
 done
 """
     swapper = subprocess.Popen(
-        [*user.prefix, "/bin/sh", "-c", swap], stderr=subprocess.DEVNULL, start_new_session=True
+        ["/bin/sh", "-c", swap],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **user.arguments(),
     )
     policy = f"{ground.facts['policy']}:next"
     command = ground.inside(policy, ["/bin/cat", f"data/{NAME}/file", _target(ground)])

@@ -77,6 +77,11 @@ class Shelf:
             log.close()
 
 
+def interrupted(*_: object) -> int:
+    """Stands for a system call in which the user presses Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[Shelf]:
     directory = tmp_path / "state"

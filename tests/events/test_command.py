@@ -123,7 +123,7 @@ def test_a_start_is_logged_from_its_beginning_to_its_end(desk: Desk) -> None:
 
     shown = desk.done("logs", "box").splitlines()
     assert len(shown) == len(codes)
-    assert "started /bin/sh (2 arguments)" in shown[-3]
+    assert "starting /bin/sh (2 arguments)" in shown[-3]
     assert "ended with status 3" in shown[-2]
     assert desk.done("logs", "box", "--json").encode() == desk.log("box").read_bytes()
     verdict = desk.done("logs", "box", "--verify")
@@ -213,7 +213,7 @@ def test_follow_shows_what_comes_and_ends_with_the_sandbox(desk: Desk) -> None:
     follower = desk.start("logs", "box", "--follow")
     assert follower.stdout is not None
     shown = iter(follower.stdout.readline, b"")
-    assert any(b"started /bin/sleep" in line for line in shown)
+    assert any(b"starting /bin/sleep" in line for line in shown)
     assert b"running" in desk.run("logs").stdout
     running.send_signal(signal.SIGTERM)
     rest = follower.stdout.read()

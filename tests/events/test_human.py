@@ -38,7 +38,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_says_when_how_bad_and_what(shelf: Shelf) -> None:
     record = shelf.launch("/bin/ls") | {"time": 1_700_000_000_123}
     assert human.one_line(record) == (
-        "2023-11-14 22:13:20.123  info      started /bin/ls (0 arguments) under "
+        "2023-11-14 22:13:20.123  info      starting /bin/ls (0 arguments) under "
         "policies.toml:default"
     )
 

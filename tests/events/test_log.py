@@ -1,4 +1,4 @@
-"""What an append promises, and what a writer does about a log that is not as it should be."""
+"""What an append promises, also where it fails or several write."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nemoclaw_hookspecs.errors import EventLogError, UsageError
+from nemoclaw_hookspecs.errors import EventLogError
 
 from nemoclaw_core.events import locks
 from nemoclaw_core.events import log as log_module
-from nemoclaw_core.events.log import EventLog
 from nemoclaw_core.events.verify import verify
+
+from .conftest import interrupted
 
 if TYPE_CHECKING:
     from .conftest import Shelf
@@ -154,10 +154,6 @@ def test_a_record_that_cannot_be_taken_back_is_not_built_upon(
     log.append(shelf.launch("/bin/next"))
     assert shelf.codes() == ["process-launched", "log-damaged", "process-launched"]
     assert verify(str(shelf.log)).ok
-
-
-def interrupted(*_: object) -> int:
-    raise KeyboardInterrupt
 
 
 def test_records_of_one_append_are_written_all_or_none(
@@ -324,220 +320,6 @@ def test_whether_a_writer_has_it_open_can_be_told(shelf: Shelf) -> None:
         assert locks.is_opened(reader.fileno())
         log.close()
         assert not locks.is_opened(reader.fileno())
-
-
-# What a writer finds that was not so when the last one left it.
-
-
-def damages(shelf: Shelf) -> list[str]:
-    return [
-        record["unmapped"]["damage"]
-        for record in shelf.records()
-        if record["metadata"]["event_code"] == "log-damaged"
-    ]
-
-
-def test_a_good_log_is_told_nothing_about(shelf: Shelf) -> None:
-    shelf.fill(2)
-    shelf.fill(0)
-    shelf.open()
-    assert damages(shelf) == []
-
-
-def test_a_torn_last_record_is_removed_and_told(shelf: Shelf) -> None:
-    shelf.fill(2)
-    with shelf.log.open("ab") as file:
-        file.write(b'{"time":17')
-    shelf.open()
-    assert damages(shelf) == ["torn"]
-    assert verify(str(shelf.log)).ok
-
-
-def test_a_crash_before_the_head_was_noted_is_no_damage(shelf: Shelf) -> None:
-    shelf.fill(2)
-    head = shelf.head.read_bytes()
-    shelf.fill(1)
-    shelf.head.write_bytes(head)
-    assert verify(str(shelf.log)).ok
-    shelf.fill(1)
-    assert damages(shelf) == []
-    assert verify(str(shelf.log)).ok
-
-
-@pytest.mark.parametrize("before", [0, 1, 100])
-@pytest.mark.parametrize("count", [1, 12, 25])
-def test_a_crash_before_the_head_of_several_was_noted_is_no_damage(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, before: int, count: int
-) -> None:
-    shelf.fill(before)
-    log = shelf.open()
-    monkeypatch.setattr(os, "pwrite", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        log.append(*[shelf.launch() for _ in range(count)])
-    log.close()
-    monkeypatch.undo()
-    assert len(shelf.records()) == before + count
-    assert verify(str(shelf.log)).ok
-    shelf.fill(1)
-    assert damages(shelf) == []
-    assert verify(str(shelf.log)).records == before + count + 1
-
-
-def test_a_record_changed_before_its_head_was_noted_is_told(shelf: Shelf) -> None:
-    shelf.fill(2)
-    head = shelf.head.read_bytes()
-    shelf.fill(2)
-    lines = shelf.lines()
-    lines[1] = lines[1].replace(b"program-1", b"program-9")
-    shelf.write(lines)
-    shelf.head.write_bytes(head)
-    assert not verify(str(shelf.log)).ok
-    shelf.open()
-    assert damages(shelf) == ["altered"]
-
-
-def test_lost_records_are_told(shelf: Shelf) -> None:
-    shelf.fill(4)
-    shelf.write(shelf.lines()[:2])
-    shelf.open()
-    assert damages(shelf) == ["lost"]
-    assert "4 were written" in shelf.records()[-1]["message"]
-
-
-def test_records_lost_while_it_is_open_are_told(shelf: Shelf) -> None:
-    log = shelf.open()
-    for _ in range(3):
-        log.append(shelf.launch())
-    shelf.write(shelf.lines()[:1])
-    shelf.head.write_bytes(b"")
-    log.append(shelf.launch())
-    assert damages(shelf) == ["lost"]
-
-
-def test_an_emptied_log_is_told(shelf: Shelf) -> None:
-    shelf.fill(4)
-    shelf.write([])
-    shelf.open()
-    assert damages(shelf) == ["lost"]
-
-
-def test_a_removed_log_is_told(shelf: Shelf) -> None:
-    shelf.fill(4)
-    shelf.log.unlink()
-    shelf.open()
-    assert damages(shelf) == ["lost"]
-
-
-def test_a_changed_last_record_is_told(shelf: Shelf) -> None:
-    shelf.fill(3)
-    lines = shelf.lines()
-    shelf.write([*lines[:2], lines[2].replace(b"program-2", b"program-9")])
-    shelf.open()
-    assert damages(shelf) == ["altered"]
-
-
-def test_another_last_line_is_told(shelf: Shelf) -> None:
-    shelf.fill(3)
-    shelf.write([*shelf.lines()[:2], b"{}"])
-    shelf.fill(1)
-    assert b'"damage":"altered"' in shelf.lines()[3]
-
-
-@pytest.mark.parametrize("content", [b"", b"x", b"7" * 86, b"0" * 200])
-def test_a_missing_or_damaged_head_is_told_and_replaced(shelf: Shelf, content: bytes) -> None:
-    shelf.fill(3)
-    shelf.head.write_bytes(content)
-    shelf.fill(1)
-    assert damages(shelf) == ["headless"]
-    shelf.fill(1)
-    assert damages(shelf) == ["headless"]
-    assert shelf.head.stat().st_size == 86
-
-
-def test_a_head_of_long_ago_is_told(shelf: Shelf) -> None:
-    shelf.fill(1)
-    head = shelf.head.read_bytes()
-    shelf.fill(80)
-    shelf.head.write_bytes(head)
-    assert [problem.kind for problem in verify(str(shelf.log)).problems] == ["headless"]
-    shelf.open()
-    assert damages(shelf) == ["headless"]
-
-
-def test_an_end_that_nemoclaw_did_not_write_is_refused(shelf: Shelf) -> None:
-    shelf.fill(1)
-    with shelf.log.open("ab") as file:
-        file.write(b"x" * 70_000)
-    before = shelf.log.read_bytes()
-    with pytest.raises(EventLogError, match="did not write"):
-        shelf.open()
-    assert shelf.log.read_bytes() == before
-
-
-# Whose files they are.
-
-
-def test_a_name_that_leaves_the_directory_is_refused(shelf: Shelf) -> None:
-    with pytest.raises(UsageError):
-        EventLog.open("../box", directory=str(shelf.directory))
-
-
-def test_a_symbolic_link_in_place_of_the_folder_is_refused(shelf: Shelf, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    shelf.folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(EventLogError, match="symbolic link"):
-        shelf.open()
-
-
-@pytest.mark.parametrize("which", ["log", "head"])
-def test_a_symbolic_link_in_place_of_a_file_is_refused(
-    shelf: Shelf, tmp_path: Path, which: str
-) -> None:
-    shelf.folder.mkdir(mode=0o700)
-    target = tmp_path / "precious"
-    target.write_text("precious")
-    getattr(shelf, which).symlink_to(target)
-    with pytest.raises(EventLogError, match="not a regular file"):
-        shelf.open()
-    assert target.read_text() == "precious"
-
-
-def test_a_hard_link_in_place_of_the_log_is_refused(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.folder.mkdir(mode=0o700)
-    target = tmp_path / "precious"
-    target.write_text("precious\n")
-    os.link(target, shelf.log)
-    with pytest.raises(EventLogError, match="one name"):
-        shelf.open()
-    assert target.read_text() == "precious\n"
-
-
-def test_a_fifo_in_place_of_the_log_does_not_hang(shelf: Shelf) -> None:
-    shelf.folder.mkdir(mode=0o700)
-    os.mkfifo(shelf.log)
-    with pytest.raises(EventLogError, match="regular file"):
-        shelf.open()
-
-
-def test_a_log_that_others_can_write_is_refused(shelf: Shelf) -> None:
-    shelf.fill(1)
-    shelf.log.chmod(0o622)
-    with pytest.raises(EventLogError, match="written by others"):
-        shelf.open()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_log_of_somebody_else_is_refused(shelf: Shelf) -> None:
-    shelf.fill(1)
-    os.chown(shelf.log, 65534, 65534)
-    with pytest.raises(EventLogError, match="belongs to uid 65534"):
-        shelf.open()
-
-
-def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(EventLogError, match="cannot be opened"):
-        EventLog.open("box", directory=str(tmp_path / "file" / "state"))
 
 
 def test_the_watcher_hears_of_each_record_and_of_the_end(shelf: Shelf) -> None:

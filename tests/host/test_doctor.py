@@ -262,6 +262,29 @@ def test_the_text_says_what_is_missing_and_how_to_fix_it(
     assert "would run, with gaps" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("free")
+def test_the_headline_and_the_layers_say_the_same(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = examine()
+    pids = (("pids", "/sys/fs/cgroup"),)
+    for controllers, words, layer in (
+        (
+            (*pids, ("memory", "/sys/fs/cgroup")),
+            "with all of it enforced\n",
+            "core.process: full\n",
+        ),
+        (pids, "enforced, some less tightly than written\n", "core.process: partial\n"),
+    ):
+        host = attrs.evolve(found.host, cgroup="v2", cgroup_paths=controllers)
+        monkeypatch.setattr(doctor, "examine", lambda host=host: attrs.evolve(found, host=host))
+        assert doctor.main(["--policy", "default"]) == 0
+        text = capsys.readouterr().out
+        assert words in text
+        assert layer in text
+        assert ("looser than written: memory limit" in text) == ("partial" in layer)
+
+
 def test_it_imports_nothing_heavy(project: Path) -> None:
     code = (
         "import sys; from nemoclaw_core.cli import main; main(['doctor', '--json']); "

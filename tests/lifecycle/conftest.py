@@ -1,27 +1,59 @@
-"""A desk of its own for each test: home, work directory, nemoclaw's directories."""
+"""A desk of its own for each test, once as root and once as an ordinary user.
+
+The ordinary user's tests run wholly as that user, in a forked child: what they prove outside, the
+files that they make, and nemoclaw. Their fixtures are set up by who runs the tests, so a fixture
+starts nothing that its test waits for, and leaves no file of its own.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nemoclaw_testing.forked import run_forked_within
+
+from ..callers import User
+from ..desks import place
+
+SECONDS = 100
+"""How long a test may take in its child: less than pytest allows the whole of it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the test as its caller."""
+    caller = pyfuncitem.funcargs.get("caller")
+    if not isinstance(caller, User) or caller.uid == os.getuid():
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    def run() -> None:
+        caller.become()
+        pyfuncitem.obj(**arguments)
+
+    run_forked_within(SECONDS, run)
+    return True
 
 
 class Cli:
     """Runs nemoclaw as a process, the way a user does."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, user: User) -> None:
+        self._user = user
+        self.program = user.nemoclaw
         self.home = base / "home"
         self.work = base / "home/work"
         self.state = base / "state"
         self.run_dir = base / "run"
         for folder in (self.home, self.work, self.state, self.run_dir):
             folder.mkdir(mode=0o700)
+            os.chown(folder, user.uid, user.gid)
         self.environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),
@@ -30,6 +62,7 @@ class Cli:
             "XDG_CONFIG_HOME": str(base / "config"),
             "XDG_RUNTIME_DIR": str(self.run_dir),
             "XDG_STATE_HOME": str(self.state),
+            **user.variables(),
         }
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -37,9 +70,10 @@ class Cli:
         """Start nemoclaw; ended at the test's end at the latest."""
         options.setdefault("stdin", subprocess.DEVNULL)
         process = subprocess.Popen(
-            [sys.executable, "-m", "nemoclaw_core.cli", *arguments],
+            [*self.program, *arguments],
             cwd=options.pop("cwd", self.work),
             env={**self.environment, **options.pop("env", {})},
+            **self._user.arguments(),
             **options,
         )
         self._started.append(process)
@@ -79,7 +113,14 @@ class Cli:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
-    found = Cli(tmp_path)
+def tmp_path(caller: User) -> Iterator[Path]:
+    """A directory of the caller, who could not enter pytest's own."""
+    with place(caller, "lifecycle") as found:
+        yield found
+
+
+@pytest.fixture
+def cli(tmp_path: Path, caller: User) -> Iterator[Cli]:
+    found = Cli(tmp_path, caller)
     yield found
     found.close()

@@ -20,9 +20,18 @@ def _processes() -> dict[int, bytes]:
     return found
 
 
+def _named(marker: str) -> dict[int, bytes]:
+    return {pid: words for pid, words in _processes().items() if marker.encode() in words}
+
+
 def alive(marker: str) -> list[int]:
-    """Processes that sleep for ``marker`` seconds, or are a shell that will."""
-    return [pid for pid, words in _processes().items() if marker.encode() in words]
+    """Processes of a sandbox that sleep for ``marker`` seconds, or are a shell that will."""
+    return [pid for pid, words in _named(marker).items() if b"nemoclaw_core" not in words]
+
+
+def supervisors(marker: str) -> list[int]:
+    """Processes of nemoclaw that run such a command. They end a moment after their sandbox."""
+    return [pid for pid, words in _named(marker).items() if b"nemoclaw_core" in words]
 
 
 def launchers(cli: Any) -> list[int]:

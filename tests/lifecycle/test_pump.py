@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 _CHMOD = ("perl", "-e", "chmod 0777, \\*STDIN, \\*STDOUT or die; print 'done'")
-_ROOT = os.geteuid() == 0
 
 
 def _run(cli: Any, *argv: str, timeout: float = 20, **options: Any) -> int:
@@ -140,7 +140,7 @@ def test_what_the_agent_leaves_is_there_for_the_next_reader(
 def test_a_loop_over_a_file_sees_every_line(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("a\nb\nc\n")
     script = (
-        f"while read -r each; do {sys.executable} -m nemoclaw_core.cli run -- echo $each; done"
+        f"while read -r each; do {shlex.join(cli.program)} run -- echo $each; done"
         f" < {tmp_path}/list"
     )
     done = subprocess.run(
@@ -198,8 +198,6 @@ def test_a_reader_who_does_not_read_holds_up_no_timeout(cli: Any) -> None:
 
 def test_a_full_disk_is_told(cli: Any, tmp_path: Path) -> None:
     def limit() -> None:
-        import resource
-
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
 
     argv = ("head", "-c", "3000000", "/dev/zero")
@@ -213,7 +211,8 @@ def test_a_full_disk_is_told(cli: Any, tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_size == 1 << 20
 
 
-@pytest.mark.skipif(not _ROOT, reason="only root's pipes are not the agent's own")
+# An ordinary user's pipes belong to the agent's own id; test_streams_of_users.py is about those.
+@pytest.mark.parametrize("caller", ["root"], indirect=True)
 def test_the_agent_does_not_get_roots_pipe(cli: Any) -> None:
     reading, writing = os.pipe()
     show = ("perl", "-e", "print join ' ', (stat STDIN)[1, 4]")

@@ -94,6 +94,34 @@ def test_a_timeout_ends_the_command(work: Path) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), float("inf"), 1e12, "5", True])
+def test_a_timeout_that_is_none_starts_nothing(work: Path, timeout: Any) -> None:
+    with Sandbox() as sandbox:
+        with pytest.raises(UsageError, match="number of seconds") as caught:
+            sandbox.run(["touch", "made"], timeout=timeout)
+        assert "None" in str(caught.value.remedy)
+        process = sandbox.start(["sleep", "60"])
+        with pytest.raises(UsageError, match="number of seconds"):
+            process.wait(timeout)
+        process.kill()
+        assert process.wait() == -9
+    assert not (work / "made").exists()
+
+
+def test_a_directory_to_start_in_that_is_not_shown_is_named(work: Path) -> None:
+    with Sandbox() as sandbox, pytest.raises(UsageError, match="/var/log, is not there inside"):
+        sandbox.run(["true"], cwd="/var/log")
+
+
+def test_what_could_not_be_executed_is_logged_as_refused(cli: Any, work: Path) -> None:
+    with Sandbox() as sandbox:
+        process = sandbox.start(["no-such-command"])
+        with pytest.raises(CommandNotFound):
+            process.wait()
+    codes = [event["metadata"]["event_code"] for event in cli.events(process.name)]
+    assert codes[-3:] == ["process-launched", "sandbox-refused", "nemoclaw-stopped"]
+
+
 def test_a_process_can_be_watched_and_ended(work: Path) -> None:
     with Sandbox() as sandbox:
         process = sandbox.start(["sleep", "60"])

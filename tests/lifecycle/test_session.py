@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +30,12 @@ def launcher() -> QuietLauncher:
 
 
 @pytest.fixture
-def session(launcher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    plan = {"steps": [], "layers": [], "workdir": str(tmp_path)}
+def session(
+    launcher: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Session:
+    base = str(tmp_path_factory.mktemp("session"))
+    monkeypatch.setenv("XDG_STATE_HOME", base)
+    plan = {"steps": [], "layers": [], "workdir": base}
     return Session(launcher, plan, Context("box"), EventLog.open("box"))
 
 

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..programs.conftest import desk, users
-
 if TYPE_CHECKING:
-    from ..programs.conftest import Desk
-
-__all__ = ["desk", "users"]
+    from ..desks import Desk
 
 INJECT = "sh -c 'echo injected > /proc/self/fd/0'"
 CHANGE = "/usr/bin/python3 -c 'import os; os.fchmod(0, 0o666)'"

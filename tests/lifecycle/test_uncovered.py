@@ -40,8 +40,8 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.fixture
-def work(cli: Any) -> Path:
+def prepared(cli: Any) -> Path:
+    """The work directory, with what is covered in it."""
     (cli.work / ".env").write_text("SECRET=old\n")
     (cli.work / ".git/hooks").mkdir(parents=True)
     (cli.work / "config").write_text("[core]\n")
@@ -62,8 +62,9 @@ def start(cli: Any, name: str, attack: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_ends_the_sandbox_before_the_agent_looks_again(cli: Any, work: Path, case: str) -> None:
+def test_it_ends_the_sandbox_before_the_agent_looks_again(cli: Any, case: str) -> None:
     happens, attack = CASES[case]
+    work = prepared(cli)
     process = start(cli, "uncovered", attack)
     # While the agent sleeps: the instant at which the kernel swaps the two files is not ours.
     time.sleep(0.25)
@@ -78,14 +79,16 @@ def test_it_ends_the_sandbox_before_the_agent_looks_again(cli: Any, work: Path, 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_attack_works_where_nothing_covers_the_path(cli: Any, work: Path, case: str) -> None:
+def test_the_attack_works_where_nothing_covers_the_path(cli: Any, case: str) -> None:
     happens, attack = CASES[case]
+    work = prepared(cli)
     happens(work)
     done = subprocess.run(["sh", "-c", attack], cwd=work, capture_output=True, check=True)
     assert b"SECRET" in done.stdout
 
 
-def test_other_changes_of_the_host_end_nothing(cli: Any, work: Path) -> None:
+def test_other_changes_of_the_host_end_nothing(cli: Any) -> None:
+    work = prepared(cli)
     process = start(cli, "calm", "test -e done && exit 3")
     save(work / "README", "new\n")
     (work / ".git/config").write_text("[core]\n")

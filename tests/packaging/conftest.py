@@ -94,8 +94,10 @@ class Environment:
 
     def pip(self, *arguments: str) -> None:
         """Run pip on this environment and fail with its output if it fails."""
-        command = [sys.executable, "-m", "pip", "--python", self.python, *arguments]
-        check(command, cwd=self.cwd)
+        pip = [self.python, "-m", "pip"]
+        if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
+            pip = [sys.executable, "-m", "pip", "--python", self.python]
+        check([*pip, *arguments], cwd=self.cwd)
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command found in the environment's ``bin``, with a home directory of its own."""
@@ -121,10 +123,14 @@ def check(command: Sequence[str], *, cwd: Path) -> str:
 
 
 def make_environment(folder: Path, python: str = sys.executable) -> Environment:
-    """A virtual environment without pip: the one of the tests installs into it."""
+    """A virtual environment without pip: the one of the tests installs into it.
+
+    Not so for another interpreter: a pip that is older than it may not run on it.
+    """
     cwd = folder / "elsewhere"
     cwd.mkdir(parents=True)
-    check([python, "-m", "venv", "--without-pip", str(folder / "venv")], cwd=cwd)
+    options = ["--without-pip"] if python == sys.executable else []
+    check([python, "-m", "venv", *options, str(folder / "venv")], cwd=cwd)
     return Environment(folder=folder / "venv", cwd=cwd)
 
 

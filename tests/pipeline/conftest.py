@@ -8,7 +8,17 @@ from typing import Any
 
 import attrs
 import pytest
-from nemoclaw_hookspecs import Gap, Layer, Operation, Plan, Policy, hookimpl
+from nemoclaw_hookspecs import (
+    EnterView,
+    Gap,
+    Layer,
+    Operation,
+    Plan,
+    Policy,
+    Tmpfs,
+    Unshare,
+    hookimpl,
+)
 from nemoclaw_testing import make_host, make_policy
 
 from nemoclaw_core.pipeline import compile_plan
@@ -16,6 +26,8 @@ from nemoclaw_core.plugins import PluginManager
 
 WALLS = "walls"
 """The plugin that a policy requires in these tests; any other is an optional one."""
+VIEW = (Unshare(namespaces=("mount", "pid")), Tmpfs(target="/scratch"), EnterView())
+"""A layer of a view of its own: what ``walls`` gives where the test is about something else."""
 
 
 def toy(**hooks: Callable[..., Any]) -> ModuleType:
@@ -31,6 +43,11 @@ def toy(**hooks: Callable[..., Any]) -> ModuleType:
 def giving(*operations: Operation, gaps: tuple[Gap, ...] = ()) -> ModuleType:
     """A plugin whose filesystem layer is fixed."""
     return toy(apply_fs=lambda policy, host: Layer(operations=operations, gaps=gaps))
+
+
+def operations(plan: Plan, kind: type[Operation]) -> list[Any]:
+    """The operations of one kind in a plan, in its order."""
+    return [step.operation for step in plan.steps if isinstance(step.operation, kind)]
 
 
 class Compile:

@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 from nemoclaw_hookspecs import (
-    DropCapabilities,
     EnterView,
     Gap,
     Hostname,
-    JoinCgroup,
-    LandlockRuleset,
     Layer,
     LayerUnavailable,
     LinkUp,
-    NoNewPrivileges,
     Operation,
     Origin,
-    Plan,
     PluginError,
+    PolicyError,
     Proc,
     Rlimit,
-    SeccompFilter,
-    SessionKeyring,
-    SetUser,
     Tmpfs,
     Unshare,
 )
@@ -33,25 +26,16 @@ from nemoclaw_testing import make_host, make_policy
 
 from nemoclaw_core import seal
 from nemoclaw_core.launcher.check import check_plan
-from nemoclaw_core.pipeline import compile_plan, run_pre_spawn
+from nemoclaw_core.pipeline import compile_plan
 
-from .conftest import Compile, giving, toy
+from .conftest import VIEW, Compile, giving, toy
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-VIEW = (Unshare(namespaces=("mount", "pid")), Tmpfs(target="/scratch"), EnterView())
 GAP = Gap(
     what="a moat", consequence="anybody walks in", remedy="dig", origin="policies.toml:4 x.moat"
 )
-
-
-def operations(plan: Plan, kind: type[Operation]) -> list[Any]:
-    return [step.operation for step in plan.steps if isinstance(step.operation, kind)]
-
-
-def limits(plan: Plan) -> dict[str, int]:
-    return {limit.resource: limit.value for limit in operations(plan, Rlimit)}
 
 
 # --- the whole
@@ -129,6 +113,21 @@ def test_a_plugin_that_raises_stops_the_plan(hook: str, name: str, compiled: Com
     plugins = {"walls": giving(*VIEW), name: toy(**{hook: explode})}
     with pytest.raises(PluginError, match=f"'{name}' failed in {hook}.*landlock failed"):
         compiled(policy=make_policy(compatibility="best-effort"), **plugins)
+
+
+def test_a_plugin_that_refuses_several_things_tells_each(compiled: Compile) -> None:
+    told = ("p.toml:3 a: no (yes)", "p.toml:4 b: never")
+
+    def refuse(policy: object, host: object) -> None:
+        raise PolicyError("2 problems", problems=told)
+
+    with pytest.raises(PluginError) as caught:
+        compiled(walls=giving(*VIEW), extra=toy(apply_syscall=refuse))
+    assert caught.value.problems == told
+    assert str(caught.value) == (
+        "plugin 'extra' refused in apply_syscall: 2 problems\n"
+        "  p.toml:3 a: no (yes)\n  p.toml:4 b: never"
+    )
 
 
 def test_a_plugin_that_returns_no_layer_object_stops_the_plan(compiled: Compile) -> None:
@@ -254,242 +253,3 @@ def test_a_plugin_cannot_slip_a_variable_into_the_environment(compiled: Compile)
         return Layer(operations=VIEW)
 
     assert compiled(walls=toy(apply_fs=implementation)).environment == {"CI": "1"}
-
-
-# --- the core's own steps
-
-
-def test_the_core_drops_every_privilege_last(compiled: Compile) -> None:
-    plan = compiled(
-        walls=giving(
-            SeccompFilter(architecture="x86_64", bpf=b"\0" * 8), LandlockRuleset(handled_fs=1)
-        )
-    )
-    assert [type(step.operation) for step in plan.steps if step.operation.phase != "resources"] == [
-        SessionKeyring,
-        DropCapabilities,
-        NoNewPrivileges,
-        LandlockRuleset,
-        SeccompFilter,
-    ]
-    assert {step.plugin for step in plan.steps} == {"walls", "core"}
-
-
-def test_a_user_namespace_is_made_for_whoever_is_not_root(compiled: Compile) -> None:
-    for uid, expected in ((1000, True), (0, False)):
-        host = make_host(uid=uid, cgroup="v2", cgroup_paths=(("pids", "/sys/fs/cgroup/n"),))
-        plan = compiled(host=host, walls=giving(*VIEW))
-        asked = {name for each in operations(plan, Unshare) for name in each.namespaces}
-        assert ("user" in asked) is expected
-    plan = compiled(walls=giving(Rlimit(resource="nofile", value=9)))
-    assert operations(plan, Unshare) == []
-
-
-def test_the_host_name_is_set_only_in_a_namespace_of_its_own(compiled: Compile) -> None:
-    assert operations(compiled(walls=giving(*VIEW)), Hostname) == []
-    uts = Unshare(namespaces=("uts",))
-    assert operations(compiled(walls=giving(uts)), Hostname) == [Hostname(origin="core")]
-    named = compiled(walls=giving(uts, Hostname(name="moat")))
-    assert operations(named, Hostname) == [Hostname(name="moat")]
-
-
-def test_limits_come_from_the_policy_with_their_line(compiled: Compile) -> None:
-    origin = Origin(file="policies.toml", line=12, key="process.max_open_files")
-    policy = make_policy(
-        process={
-            "max_open_files": 77,
-            "max_processes": 33,
-            "max_memory": 1 << 20,
-            "origins": {"max_open_files": origin},
-        }
-    )
-    plan = compiled(policy=policy, walls=giving(*VIEW))
-    assert limits(plan) == {
-        "nofile": 77,
-        "nproc": 33,
-        "data": 1 << 20,
-        "core": 0,
-        "memlock": 8 << 20,
-    }
-    origins = {limit.resource: limit.origin for limit in operations(plan, Rlimit)}
-    assert origins["nofile"] == "policies.toml:12 process.max_open_files"
-    assert origins["nproc"] == "process.max_processes (default)"
-    assert "no memory cgroup" in origins["data"]
-
-
-def test_a_memory_limit_without_a_group_is_told_and_stops_nothing(compiled: Compile) -> None:
-    (core,) = (each for each in compiled(walls=giving(*VIEW)).layers if each.plugin == "core")
-    assert (core.hook, core.status, core.required) == ("process", "partial", False)
-    assert [gap.what for gap in core.gaps] == ["memory limit of the whole sandbox"]
-
-
-def test_no_memory_limit_means_none(compiled: Compile) -> None:
-    plan = compiled(policy=make_policy(process={"max_memory": 0}), walls=giving(*VIEW))
-    assert "data" not in limits(plan)
-    assert plan.layers[-1].status == "full"
-
-
-def test_cgroup_v2_takes_one_group_for_both_controllers(compiled: Compile) -> None:
-    parent = "/sys/fs/cgroup/nemoclaw"
-    host = make_host(cgroup="v2", cgroup_paths=(("pids", parent), ("memory", parent)))
-    plan = compiled(host=host, walls=giving(*VIEW))
-    (group,) = operations(plan, JoinCgroup)
-    assert group.parent == parent
-    assert group.settings == (("pids.max", "512"), ("memory.max", str(4 << 30)))
-    assert "data" not in limits(plan)
-    assert plan.layers[-1].status == "full"
-
-
-def test_cgroup_v1_takes_a_group_in_each_hierarchy(compiled: Compile) -> None:
-    host = make_host(
-        uid=0,
-        cgroup="v1",
-        cgroup_paths=(("memory", "/sys/fs/cgroup/memory"), ("pids", "/sys/fs/cgroup/pids")),
-    )
-    plan = compiled(host=host, walls=giving(*VIEW))
-    assert [(group.parent, group.settings) for group in operations(plan, JoinCgroup)] == [
-        ("/sys/fs/cgroup/pids", (("pids.max", "512"),)),
-        ("/sys/fs/cgroup/memory", (("memory.limit_in_bytes", str(4 << 30)),)),
-    ]
-
-
-@pytest.mark.parametrize("switch", [False, True])
-def test_root_needs_a_group_to_limit_processes(switch: bool, compiled: Compile) -> None:
-    policy = make_policy(process={"switch_user": switch, "uid": 65533, "gid": 65533})
-    bare = make_host(uid=0, gid=0)
-    with pytest.raises(LayerUnavailable, match=r"process\.max_processes.*process limit \(core\)"):
-        compiled(host=bare, policy=policy, walls=giving(*VIEW))
-    lenient = attrs.evolve(policy, compatibility="best-effort")
-    plan = compiled(host=bare, policy=lenient, walls=giving(*VIEW))
-    assert "process limit" in [gap.what for gap in plan.layers[-1].gaps]
-    grouped = attrs.evolve(bare, cgroup="v1", cgroup_paths=(("pids", "/sys/fs/cgroup/pids"),))
-    plan = compiled(host=grouped, policy=policy, walls=giving(*VIEW))
-    assert "nproc" not in limits(plan)
-
-
-def test_an_agent_of_root_becomes_somebody_else_before_it_loses_the_right(
-    compiled: Compile,
-) -> None:
-    policy = make_policy(process={"switch_user": True, "uid": 65533, "gid": 65532})
-    host = make_host(uid=0, cgroup="v1", cgroup_paths=(("pids", "/sys/fs/cgroup/pids"),))
-    plan = compiled(host=host, policy=policy, walls=giving(*VIEW))
-    identity = [step.operation for step in plan.steps if step.operation.phase == "identity"]
-    assert [type(each) for each in identity] == [
-        SessionKeyring,
-        SetUser,
-        DropCapabilities,
-        NoNewPrivileges,
-    ]
-    (user,) = operations(plan, SetUser)
-    assert (user.uid, user.gid) == (65533, 65532)
-
-
-# --- pre_spawn
-
-
-def pre_spawn(compiled: Compile, **hooks: Any) -> tuple[Plan, Plan]:
-    plugins = {name: toy(pre_spawn=function) for name, function in hooks.items()}
-    manager, policy = compiled.arrange(walls=giving(*VIEW), **plugins)
-    plan = compile_plan(policy, make_host(), manager)
-    return plan, run_pre_spawn(plan, manager)
-
-
-def adding(**more: Any) -> Any:
-    return lambda plan: attrs.evolve(plan, environment={**plan.environment, **more})
-
-
-def test_pre_spawn_adds_to_the_environment_in_order(compiled: Compile) -> None:
-    before, after = pre_spawn(
-        compiled,
-        one=adding(TEAM="red", ONE="1"),
-        silent=lambda plan: None,
-        two=lambda plan: attrs.evolve(
-            plan, environment={**plan.environment, "SEEN": plan.environment["TEAM"]}
-        ),
-    )
-    assert after.environment == {"CI": "1", "TEAM": "red", "ONE": "1", "SEEN": "red"}
-    assert attrs.evolve(after, environment={}) == attrs.evolve(before, environment={})
-    assert before.environment == {"CI": "1"}
-    seal.encode(after)
-
-
-def dropping_steps(plan: Plan) -> Plan:
-    return attrs.evolve(plan, steps=plan.steps[:-1])
-
-
-def moving_steps(plan: Plan) -> Plan:
-    return attrs.evolve(plan, steps=tuple(reversed(plan.steps)))
-
-
-def reaching_in(plan: Plan) -> None:
-    object.__setattr__(plan, "steps", ())
-
-
-def reaching_deep(plan: Plan) -> None:
-    own = next(step for step in plan.steps if step.plugin == "core")
-    object.__setattr__(own.operation, "origin", "nowhere")
-
-
-def spoiling(plan: Plan) -> None:
-    object.__setattr__(plan, "layers", None)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        dropping_steps,
-        moving_steps,
-        reaching_in,
-        reaching_deep,
-        spoiling,
-        *(
-            lambda plan, change=change: attrs.evolve(plan, **change)
-            for change in (
-                {"layers": ()},
-                {"environment_pass": ("AWS_SECRET_ACCESS_KEY",)},
-                {"workdir": "/"},
-                {"home": "/"},
-                {"timeout": 0.1},
-                {"compatibility": "best-effort"},
-                {"policy": "other"},
-            )
-        ),
-    ],
-)
-def test_pre_spawn_changes_nothing_but_the_environment(function: Any, compiled: Compile) -> None:
-    def implementation(plan: Plan) -> Any:
-        return function(plan)
-
-    with pytest.raises(PluginError, match="'sly': pre_spawn changed more"):
-        pre_spawn(compiled, sly=implementation)
-
-
-@pytest.mark.parametrize(
-    "more", [{"": "x"}, {"A=B": "x"}, {"A": "s3cret\0"}, {"A": 1}, {1: "x"}, {"A\0": "x"}]
-)
-def test_pre_spawn_sets_only_what_can_be_a_variable(more: Any, compiled: Compile) -> None:
-    def implementation(plan: Plan) -> Plan:
-        return attrs.evolve(plan, environment={**plan.environment, **more})
-
-    with pytest.raises(PluginError, match="'sly': pre_spawn set a variable") as caught:
-        pre_spawn(compiled, sly=implementation)
-    assert "s3cret" not in str(caught.value)
-
-
-def test_pre_spawn_cannot_change_the_environment_behind_the_plan(compiled: Compile) -> None:
-    def implementation(plan: Plan) -> None:
-        plan.environment["LD_PRELOAD"] = "/evil.so"  # type: ignore[index]
-
-    with pytest.raises(PluginError, match="'sly' failed in pre_spawn: TypeError"):
-        pre_spawn(compiled, sly=implementation)
-
-
-def test_pre_spawn_may_refuse(compiled: Compile) -> None:
-    def implementation(plan: Plan) -> None:
-        raise LayerUnavailable("not on Fridays", remedy="come back on Monday")
-
-    with pytest.raises(
-        PluginError, match="'strict' refused in pre_spawn: not on Fridays"
-    ) as caught:
-        pre_spawn(compiled, strict=implementation)
-    assert caught.value.remedy == "come back on Monday"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 import textwrap
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from nemoclaw_hookspecs import Origin, PluginError, PluginPolicy, specs
+
+from nemoclaw_core.plugins import PluginManager
 
 _numbers = itertools.count()
 
@@ -17,6 +21,12 @@ HEADER = """
 from nemoclaw_hookspecs import *
 NEMOCLAW_API = (1, 0)
 """
+FS = """
+@hookimpl
+def apply_fs(policy, host):
+    return Layer(operations=(Tmpfs(target="/scratch"),))
+"""
+"""A plugin with one layer."""
 
 
 class Install(Protocol):
@@ -66,3 +76,37 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     yield install_plugin
     for module in modules:
         sys.modules.pop(module, None)
+
+
+def enabling(*names: str, **options: dict[str, object]) -> PluginPolicy:
+    places = [f"enable[{at}]" for at in range(len(names))]
+    places += [f"{name}.{key}" for name, table in options.items() for key in table]
+    return PluginPolicy(
+        enable=names,
+        options=options,
+        origins={at: Origin(file="policies.toml", line=7, key=f"plugins.{at}") for at in places},
+    )
+
+
+def loaded(*names: str, **options: dict[str, object]) -> PluginManager:
+    manager = PluginManager()
+    manager.load(enabling(*names, **options))
+    return manager
+
+
+def refusal(*names: str, **options: dict[str, object]) -> PluginError:
+    with pytest.raises(PluginError) as caught:
+        loaded(*names, **options)
+    return caught.value
+
+
+def answers(manager: PluginManager, hook: str = "apply_fs") -> list[tuple[str, object]]:
+    return [
+        (outcome.plugin, outcome.error or outcome.value)
+        for outcome in manager.each(hook, policy=None, host=None)
+    ]
+
+
+def no_arguments(hook: str) -> dict[str, None]:
+    """None for each argument of a hook, for implementations that look at none."""
+    return dict.fromkeys(inspect.signature(getattr(specs, hook)).parameters)

@@ -73,6 +73,7 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     root = tmp_path.resolve()
     # What sandboxes of whoever runs the tests could write says nothing about these files.
     monkeypatch.setenv("XDG_STATE_HOME", str(root / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(root / "run"))
     for name in ("work", "home", "home/.config/nemoclaw", "elsewhere"):
         (root / name).mkdir(parents=True)
     context = Context(

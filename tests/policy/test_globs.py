@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemoclaw_core import globs
 from nemoclaw_core.globs import expand, is_pattern, matches
 
 from .conftest import CALM
@@ -150,3 +152,47 @@ def test_a_directory_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
         assert found == [f"{tmp_path}/.env", f"{tmp_path}/x/.env"]
     finally:
         (tmp_path / "a").chmod(0o755)
+
+
+def descend(root: Path, name: str, levels: int) -> None:
+    """Make ``name/name/...`` below ``root`` step by step, as no single path could."""
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open(".env", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("n" * 250, 20), ("\u00e9" * 100, 30), ("d", 2500)])
+def test_a_tree_deeper_than_any_path_is_reported_where_it_begins(
+    tmp_path: Path, name: str, levels: int
+) -> None:
+    (tmp_path / "shallow").mkdir()
+    (tmp_path / "shallow/.env").write_text("")
+    descend(tmp_path, name, levels)
+    try:
+        unlistable: list[str] = []
+        assert expand(f"{tmp_path}/**/.env", unlistable) == [f"{tmp_path}/shallow/.env"]
+        (deep,) = unlistable
+        assert globs.too_deep(deep)
+        assert not globs.too_deep(os.path.dirname(deep))
+        # The kernel takes it as a path, and a name more.
+        assert os.path.isdir(deep)
+        assert len(os.fsencode(deep)) + 256 < 4096
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / name)], check=True)
+
+
+def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        (tmp_path / f"d{number}").mkdir()
+        (tmp_path / f"d{number}" / "x").write_text("")
+    monkeypatch.setattr(globs, "MOST", 30)
+    assert len(expand(f"{tmp_path}/**/x")) == 30
+    monkeypatch.setattr(globs, "MOST", 29)
+    for pattern in ("**/.env", "*/x", "*"):
+        with pytest.raises(OSError, match="more than 29 places"):
+            expand(f"{tmp_path}/{pattern}")

@@ -60,6 +60,8 @@ def test_every_value_keeps_the_line_that_said_it(ground: Ground) -> None:
         "p.toml:20 policy.default.process.environment.pass[1]"
     )
     assert str(origins["environment.set.B"]) == "p.toml:12 policy.left.process.environment.set.B"
+    # A list as a whole stands where its first item was written.
+    assert str(policy.syscalls.origins["deny"]) == "p.toml:7 policy.low.syscalls.deny"
     assert str(policy.syscalls.origins["deny[0]"]) == "p.toml:7 policy.low.syscalls.deny[0]"
     assert str(policy.syscalls.origins["deny[1]"]) == "p.toml:21 policy.default.syscalls.deny[1]"
     assert "gpu" not in origins

@@ -99,7 +99,7 @@ def test_a_pattern_with_too_many_matches_is_refused(
 ) -> None:
     for name in "abc":
         (ground.work / name).write_text("")
-    monkeypatch.setattr("nemoclaw_core.policy.rules.MOST_MATCHES", 2)
+    monkeypatch.setattr("nemoclaw_core.policy.crowds.MOST", 2)
     assert "matches 3 paths" in ground.refused_filesystem("read = ['*']")
 
 

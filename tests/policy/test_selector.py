@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import attrs
 import pytest
 from nemoclaw_hookspecs import PolicyError
 
+from nemoclaw_core import state
+from nemoclaw_core.launcher import anchors
+from nemoclaw_core.observe import observe
 from nemoclaw_core.policy import load
 from nemoclaw_core.policy.files import SHIPPED
 from nemoclaw_core.policy.locate import split_selector
+from nemoclaw_core.policy.resolve import load_observed
 
 from .conftest import Ground
 
@@ -85,7 +90,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all_there_are(ground: Grou
     assert error.remedy == "did you mean readonly? There is mine, base, default, readonly"
     assert f"{ground.context.cwd}/policies.toml" in str(error.where)
     error = refused(ground, f"{ground.context.cwd}/policies.toml:default")
-    assert error.remedy == "there is mine"
+    assert error.remedy == "name one that is there. There is mine"
 
 
 def test_a_broken_file_is_never_passed_over(ground: Ground) -> None:
@@ -106,11 +111,59 @@ def test_a_broken_file_is_never_passed_over(ground: Ground) -> None:
     assert "is a directory" in str(refused(ground, "default"))
 
 
-def test_the_empty_directory_that_a_running_sandbox_keeps_there_is_no_file(
-    ground: Ground,
+def anchored(path: Path) -> Path:
+    """Note a directory as one that a running sandbox keeps, as its launcher does."""
+    registry = Path(state.runtime_dir())
+    registry.mkdir(parents=True, exist_ok=True)
+    note = Path(anchors.entry(str(registry), path.lstat()))
+    note.touch()
+    return note
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_the_mount_point_that_a_running_sandbox_keeps_there_is_no_file(
+    ground: Ground, make: Callable[[Path], None]
 ) -> None:
-    Path(ground.context.cwd, "policies.toml").mkdir()
+    here = Path(ground.context.cwd, "policies.toml")
+    make(here)
+    error = refused(ground, "default")
+    note = anchored(here)
     assert found(ground, None)[0] == SHIPPED
+    policy, observations = load_observed(None, ground.context)
+    assert policy.file == SHIPPED
+    # A plan that was made meanwhile holds as long as that is true, and no longer.
+    assert {observe(path, what) == value for path, what, value in observations} == {True}
+    note.unlink()
+    assert {observe(path, what) == value for path, what, value in observations} == {True, False}
+    assert str(refused(ground, "default")) == str(error)
+
+
+def test_a_directory_in_the_place_of_a_policy_file_is_never_passed_over(ground: Ground) -> None:
+    for folder in (ground.context.cwd, ground.context.config_dir):
+        here = Path(folder, "policies.toml")
+        here.mkdir()
+        error = refused(ground, "default")
+        assert error.what == "is a directory, where a policy file is looked for"
+        assert error.where == str(here)
+        assert f"rmdir {here}" in str(error.remedy)
+        note = anchored(here)
+        assert found(ground, None)[0] == SHIPPED
+        (here / "x").touch()
+        assert refused(ground, "default").what == error.what
+        (here / "x").unlink()
+        here.rmdir()
+        note.unlink()  # Another directory may get the same inode number.
+
+
+def test_only_what_is_surely_absent_is_passed_over(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    context = attrs.evolve(ground.context, config_dir=str(tmp_path / "file/nemoclaw"))
+    assert load(None, context=context).file == SHIPPED
+    (tmp_path / "loop").symlink_to("loop")
+    context = attrs.evolve(ground.context, config_dir=str(tmp_path / "loop"))
+    with pytest.raises(PolicyError, match="cannot be looked for: Too many levels") as caught:
+        load(None, context=context)
+    assert "name the policy's file with --policy" in str(caught.value.remedy)
 
 
 def test_a_context_is_absolute(ground: Ground) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .conftest import Desk
+    from ..desks import Desk
 
 THREADS = r"""
 #include <pthread.h>

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .conftest import Desk
+    from ..desks import Desk
 
 SCRIPT = """set -eu
 export GIT_AUTHOR_NAME=Agent GIT_AUTHOR_EMAIL=agent@example.org GIT_AUTHOR_DATE='@1000000000 +0000'

@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .conftest import Desk
+    from ..desks import Desk
 
 WORKERS = """
 const { Worker, isMainThread, parentPort, workerData } = require('worker_threads');

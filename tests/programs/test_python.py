@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from .conftest import Desk
+from ..callers import PYTHON
 
-PYTHON = "/usr/bin/python3"
+if TYPE_CHECKING:
+    from ..desks import Desk
 
 CHILDREN = """
 import os, subprocess, sys, tempfile, threading

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import Desk
+    from ..desks import Desk
 
 SECONDS = 20.0
 """How long any one answer may take before the test fails."""

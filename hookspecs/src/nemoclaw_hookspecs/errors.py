@@ -63,13 +63,14 @@ class PolicyError(NemoclawError, ValueError):
         self.problems = problems
 
     def __str__(self) -> str:
-        if not self.problems:
-            return super().__str__()
-        return "\n".join((self.what, *(f"  {problem}" for problem in self.problems)))
+        return _listed(self.what, self.problems) if self.problems else super().__str__()
 
 
 class PluginError(NemoclawError, RuntimeError):
-    """A plugin cannot be used, or broke its contract. ``plugin`` is its entry-point name."""
+    """A plugin cannot be used, broke its contract, or refused.
+
+    ``plugin`` is its entry-point name; ``problems`` lists everything that it refused at once.
+    """
 
     exit_code = 4
     code = "plugin"
@@ -81,9 +82,18 @@ class PluginError(NemoclawError, RuntimeError):
         plugin: str,
         where: str | None = None,
         remedy: str | None = None,
+        problems: tuple[str, ...] = (),
     ) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.plugin = plugin
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return _listed(self.what, self.problems) if self.problems else super().__str__()
+
+
+def _listed(what: str, problems: tuple[str, ...]) -> str:
+    return "\n".join((what, *(f"  {problem}" for problem in problems)))
 
 
 class LayerUnavailable(NemoclawError, OSError):

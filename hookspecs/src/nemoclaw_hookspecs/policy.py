@@ -44,6 +44,10 @@ class PathRule:
     """Owner on the host; -1 when missing."""
     gid: int
     origin: Origin
+    fallback: str = ""
+    """Only with ``missing``: what keeps the path harmless where the agent can make it, in words
+    that follow "the agent can make it:". Then a host that cannot hold the path may leave the denial
+    out, with a gap. Empty: nothing else does, and the denial is never left out."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -65,7 +69,14 @@ class FilesystemPolicy:
     workdir: str
     home: str
     origins: Mapping[str, Origin] = attrs.field(factory=dict)
-    """Scalar keys of the table that were written down, by name."""
+    """Where the keys of the table that were written down stand: ``tmp``, ``deny``, ``deny[0]``."""
+    contents: Mapping[str, Mapping[str, PathKind]] = attrs.field(factory=dict)
+    """What lies beside denied and read-only paths, for hosts that can only grant a tree whole: for
+    each existing directory from a granted tree down to such a path, its entries by name, without
+    symbolic links. Only in a best-effort policy; a directory that could not be listed is not in
+    it."""
+    notes: tuple[str, ...] = ()
+    """What the user is told at each start: what a pattern denies more than it says."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

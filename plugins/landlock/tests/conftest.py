@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import attrs
@@ -26,6 +26,7 @@ from nemoclaw_hookspecs import (
     ProcessPolicy,
     SyscallPolicy,
 )
+from nemoclaw_hookspecs.policy import PathKind
 
 ALL = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
 SHIPPED = ("landlock", "seccomp", "netns", "mounts")
@@ -36,8 +37,13 @@ def _policy(
     tmp: str = "private",
     home: str = "/home/agent",
     enable: tuple[str, ...] = SHIPPED,
+    contents: Mapping[str, Mapping[str, PathKind]] | None = None,
+    fallback: str = "",
 ) -> Policy:
-    """A policy of ``(access, path[, kind])`` rules; rule n stands in line n + 10."""
+    """A policy of ``(access, path[, kind])`` rules; rule n stands in line n + 10.
+
+    ``fallback`` is the path of a rule that something else makes harmless.
+    """
     return Policy(
         name="test",
         file="policies.toml",
@@ -50,10 +56,12 @@ def _policy(
                     uid=1000,
                     gid=1000,
                     origin=Origin(file="policies.toml", line=number, key=f"filesystem.{rule[0]}"),
+                    fallback="nobody minds" if rule[1] == fallback else "",
                 )
                 for number, rule in enumerate(rules, start=10)
             ),
             tmp=tmp,  # type: ignore[arg-type]
+            contents=contents or {},
             workdir="/home/agent/work",
             home=home,
             origins={

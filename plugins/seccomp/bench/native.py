@@ -2,32 +2,21 @@
 
     python bench/native.py
 
-Needs a C compiler. Rounds are interleaved and the best of each is shown, so that other work on the
-machine disturbs little.
+Needs a C compiler, and nemoclaw-testing. Rounds are interleaved and the best of each is shown, so
+that other work on the machine disturbs little.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from nemoclaw_hookspecs import (
-    NAMESPACES,
-    FilesystemPolicy,
-    Host,
-    InferencePolicy,
-    NetworkPolicy,
-    PluginPolicy,
-    Policy,
-    ProcessPolicy,
-    SeccompFilter,
-    SyscallPolicy,
-)
+from nemoclaw_hookspecs import SeccompFilter
 from nemoclaw_plugin_seccomp import apply_syscall
+from nemoclaw_testing import install_filter, make_host, make_policy
 
 ROUNDS = 15
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")
@@ -78,7 +67,7 @@ int main(void) {
 
 def measure(program: str, directory: str, bpf: bytes | None) -> dict[str, float]:
     """One run of the C program: name of what was timed, nanoseconds."""
-    prepare = (lambda: install(bpf)) if bpf is not None else None
+    prepare = (lambda: install_filter(bpf)) if bpf is not None else None
     done = subprocess.run(
         [program], cwd=directory, preexec_fn=prepare, capture_output=True, text=True, check=True
     )
@@ -87,47 +76,10 @@ def measure(program: str, directory: str, bpf: bytes | None) -> dict[str, float]
 
 def program_of(profile: str) -> bytes:
     """The filter of a profile for this machine, where it has every namespace."""
-    host = Host(
-        machine=os.uname().machine,
-        kernel=os.uname().release,
-        uid=os.getuid(),
-        gid=os.getgid(),
-        landlock_abi=0,
-        namespaces=frozenset(NAMESPACES),
-        seccomp=True,
-        idmapped_mounts=False,
-        cgroup="none",
-    )
-    policy = Policy(
-        name=profile,
-        file="bench",
-        filesystem=FilesystemPolicy(workdir="/", home="/"),
-        process=ProcessPolicy(
-            uid=host.uid,
-            gid=host.gid,
-            switch_user=False,
-            max_processes=0,
-            max_memory=0,
-            max_open_files=0,
-            timeout=0.0,
-        ),
-        syscalls=SyscallPolicy(profile=profile),
-        network=NetworkPolicy(),
-        inference=InferencePolicy(),
-        plugins=PluginPolicy(),
-    )
-    (operation,) = apply_syscall(policy, host).operations
+    policy = make_policy(syscalls={"profile": profile})
+    (operation,) = apply_syscall(policy, make_host(machine=os.uname().machine)).operations
     assert isinstance(operation, SeccompFilter)
     return operation.bpf
-
-
-def install(bpf: bytes) -> None:
-    """no_new_privs, and the filter, by prctl(2): on this process, for good."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = ctypes.create_string_buffer(bpf, len(bpf))
-    program = (ctypes.c_uint64 * 2)(len(bpf) // 8, ctypes.addressof(code))
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program)):
-        raise OSError(ctypes.get_errno(), "the filter cannot be installed")
 
 
 def main() -> None:
@@ -159,9 +111,9 @@ def time_install(bpf: bytes) -> float:
     reader, writer = os.pipe()
     if os.fork() == 0:
         # The first installation warms what Python needs.
-        install(ALLOW_ALL)
+        install_filter(ALLOW_ALL)
         start = time.monotonic_ns()
-        install(bpf)
+        install_filter(bpf)
         os.write(writer, str(time.monotonic_ns() - start).encode())
         os._exit(0)
     os.close(writer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import signal
@@ -12,53 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pyseccomp  # type: ignore[import-untyped]
 import pytest
-from nemoclaw_hookspecs import (
-    NAMESPACES,
-    FilesystemPolicy,
-    Host,
-    InferencePolicy,
-    NetworkPolicy,
-    PluginPolicy,
-    Policy,
-    ProcessPolicy,
-    SeccompFilter,
-    SyscallPolicy,
-)
+from nemoclaw_hookspecs import Host, Policy, SeccompFilter
 from nemoclaw_plugin_seccomp import apply_syscall
-
-HOST = Host(
-    machine="x86_64",
-    kernel="6.18.0",
-    uid=1000,
-    gid=1000,
-    landlock_abi=7,
-    namespaces=frozenset(NAMESPACES),
-    seccomp=True,
-    idmapped_mounts=False,
-    cgroup="none",
-)
-
-POLICY = Policy(
-    name="default",
-    file="policies.toml",
-    filesystem=FilesystemPolicy(workdir="/w", home="/h"),
-    process=ProcessPolicy(
-        uid=1000,
-        gid=1000,
-        switch_user=False,
-        max_processes=512,
-        max_memory=0,
-        max_open_files=4096,
-        timeout=0.0,
-    ),
-    syscalls=SyscallPolicy(),
-    network=NetworkPolicy(),
-    inference=InferencePolicy(),
-    plugins=PluginPolicy(),
-)
+from nemoclaw_testing import install_filter, make_host, make_policy
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "arm": 0x40000028}
 
@@ -66,19 +23,19 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003
 @pytest.fixture(scope="session")
 def host() -> Callable[..., Host]:
     """``host(**changes)``: a host with everything, less the changes."""
-    return lambda **changes: attrs.evolve(HOST, **changes)
+    return make_host
 
 
 @pytest.fixture(scope="session")
 def policy() -> Callable[..., Policy]:
     """``policy(**syscalls)``; ``gpu`` and ``network`` (a mode) set the other tables."""
 
-    def make(gpu: bool = False, network: Any = "none", **syscalls: Any) -> Policy:
-        return attrs.evolve(
-            POLICY,
-            process=attrs.evolve(POLICY.process, gpu=gpu),
-            network=NetworkPolicy(mode=network),
-            syscalls=SyscallPolicy(**syscalls),
+    def make(gpu: bool = False, network: str = "none", **syscalls: Any) -> Policy:
+        return make_policy(
+            name="default",
+            process={"gpu": gpu},
+            network={"mode": network},
+            syscalls=syscalls,
         )
 
     return make
@@ -87,7 +44,7 @@ def policy() -> Callable[..., Policy]:
 @pytest.fixture(scope="session")
 def here() -> Host:
     """This machine, as far as the filter depends on it."""
-    return attrs.evolve(HOST, machine=os.uname().machine)
+    return make_host(machine=os.uname().machine)
 
 
 def program(policy: Policy, host: Host) -> bytes:
@@ -167,22 +124,6 @@ def answer() -> Callable[..., str]:
     return ask
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.syscall.restype = ctypes.c_long
-
-
-def install(bpf: bytes) -> None:
-    """Put this process under a filter for good, as the launcher does: no_new_privs, seccomp(2)."""
-    number = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
-    assert LIBC.prctl(38, 1, 0, 0, 0) == 0
-    prog = _Program(len(bpf) // 8, bpf)
-    assert LIBC.syscall(number, 1, 0, ctypes.byref(prog)) == 0, os.strerror(ctypes.get_errno())
-
-
 @pytest.fixture(scope="session")
 def attempt() -> Callable[..., str]:
     """``attempt(bpf | None, action)``: run ``action`` in a child, under the filter if one is given.
@@ -196,7 +137,7 @@ def attempt() -> Callable[..., str]:
         if pid == 0:
             try:
                 if bpf is not None:
-                    install(bpf)
+                    install_filter(bpf)
                 try:
                     result = str(action())
                 except OSError as error:
@@ -227,7 +168,7 @@ def sealed() -> Callable[..., str]:
             argv,
             cwd=directory,
             env={**os.environ, "HOME": str(directory), "LC_ALL": "C"},
-            preexec_fn=lambda: install(bpf),
+            preexec_fn=lambda: install_filter(bpf),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

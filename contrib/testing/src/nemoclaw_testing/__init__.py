@@ -19,6 +19,7 @@ from .contracts import (  # noqa: E402
     NetLayerContract,
     SyscallLayerContract,
 )
+from .filters import install_filter  # noqa: E402
 from .forked import ForkedError, run_forked  # noqa: E402
 from .values import HOSTS, make_host, make_policy, make_rule  # noqa: E402
 
@@ -29,6 +30,7 @@ __all__ = [
     "LayerContract",
     "NetLayerContract",
     "SyscallLayerContract",
+    "install_filter",
     "make_host",
     "make_policy",
     "make_rule",

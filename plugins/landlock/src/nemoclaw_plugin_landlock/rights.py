@@ -111,9 +111,17 @@ WRITE_TREE: Final = (
 )
 """Everything but MAKE_CHAR and MAKE_BLOCK: a device file made by the agent would be a way out."""
 
+MODES: Final = ("list", "read", "keep", "files", "write")
+"""What a grant permits, each with all that the one before it does: ``list`` directories; ``read``
+and execute; ``keep``: change and remove what is there, make nothing; ``files``: make anything but
+directories and symbolic links, so that no path can come to lead further; ``write``."""
+
 # The kernel refuses directory rights on anything that is no directory (EINVAL).
 _ACCESS: Final[Mapping[tuple[str, str], int]] = {
+    ("directory", "list"): READ_DIR,
     ("directory", "read"): READ_TREE,
+    ("directory", "keep"): WRITE_TREE & ~(MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM),
+    ("directory", "files"): WRITE_TREE & ~(MAKE_DIR | MAKE_SYM),
     ("directory", "write"): WRITE_TREE,
     ("file", "read"): EXECUTE | READ_FILE,
     ("file", "write"): EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE,
@@ -153,7 +161,7 @@ def handled(abi: int, *, network: bool) -> Handled:
 
 
 def access(kind: str, mode: str) -> int:
-    """Rights that ``read`` or ``write`` means for a kind of file.
+    """Rights that a mode means for a kind of file; only directories have all of :data:`MODES`.
 
     :raises KeyError: a kind that no rule can be made for, such as ``missing``.
     """

@@ -16,17 +16,19 @@ from nemoclaw_hookspecs import (
 from nemoclaw_hookspecs.policy import Origin
 
 from .missing import missing_rights, no_landlock, open_network
+from .pieces import bare_grants
 from .rights import (
     IOCTL_DEV,
     READ_DIR,
     READ_FILE,
+    TRUNCATE,
     WRITE_FILE,
     WRITE_TREE,
     Handled,
     access,
     handled,
 )
-from .trees import Grant, bare_grants, covered_grants, denied, granted
+from .trees import Grant, covered_grants, denied, granted
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _TERMINAL = READ_FILE | WRITE_FILE | IOCTL_DEV
@@ -58,7 +60,13 @@ def build(policy: Policy, host: Host) -> Layer:
         grants = covered_grants(rules)
         provided = tuple(_view(policy))
     else:
-        grants, given_up = bare_grants(_with_shared_tmp(policy))
+        grants, given_up = bare_grants(
+            _with_shared_tmp(policy),
+            policy.filesystem.contents,
+            # What makes a policy file harmless is a note elsewhere; where truncating cannot be
+            # refused, the agent could empty it.
+            fallbacks=bool(rights.fs & TRUNCATE),
+        )
         gaps.extend(given_up)
         gaps.extend(_no_private_directories(policy))
         provided = _devices()

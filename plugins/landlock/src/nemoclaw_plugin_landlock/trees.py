@@ -3,26 +3,26 @@
 A Landlock rule grants rights on a whole tree; no rule takes any away. A policy is not like that:
 ``deny`` and read-only islands lie inside granted trees. Where the agent gets a view of its own,
 mounts cover the denied paths and make the islands read-only. Where it does not, a tree that holds
-such a path cannot be granted, and giving up the tree is the only answer that never grants more
-than the policy says.
+such a path is granted in pieces (:mod:`.pieces`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import attrs
-from nemoclaw_hookspecs import Gap, PathRule
+from nemoclaw_hookspecs import PathRule
+
+from .rights import MODES
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class Grant:
-    """A tree, or a single file, and whether it may be read or written."""
+    """A tree, or a single file, and what may be done with it: one of :data:`.rights.MODES`."""
 
     path: str
     kind: str
-    mode: Literal["read", "write"]
+    mode: str
     origin: str
 
 
@@ -46,92 +46,54 @@ def granted(path: str, rules: Iterable[PathRule]) -> bool:
 
 
 def covered_grants(rules: tuple[PathRule, ...]) -> tuple[Grant, ...]:
-    """Grants for a host where mounts cover denied paths and make islands read-only.
-
-    A rule that a wider one already implies is left out: it would cost a system call at every
-    start and change nothing.
-    """
-    grants = _narrowest(_grant(rule) for rule in rules if _alive(rule, rules))
-    return tuple(grant for grant in grants if not _implied(grant, grants))
+    """Grants for a host where mounts cover denied paths and make islands read-only."""
+    return without_repeats(grant_of(rule) for rule in effective(rules))
 
 
-def bare_grants(rules: tuple[PathRule, ...]) -> tuple[tuple[Grant, ...], tuple[Gap, ...]]:
-    """Grants for a host where Landlock is alone, and what had to be given up.
-
-    A tree with a denied path inside is not granted at all. A writable tree with a read-only
-    island inside can be read, and not written.
-    """
-    grants: list[Grant] = []
-    gaps: list[Gap] = []
+def effective(rules: tuple[PathRule, ...]) -> tuple[PathRule, ...]:
+    """The rules that grant something, one a path: of two, the one that permits less."""
+    chosen: dict[str, PathRule] = {}
     for rule in rules:
-        if not _alive(rule, rules):
+        if rule.access == "deny" or rule.kind == "missing" or denied(rule.path, rules):
             continue
-        held = [other for other in rules if inside(other.path, rule.path)]
-        denials = [other for other in held if other.access == "deny"]
-        islands = [other for other in held if other.access == "read"]
-        if denials:
-            gaps.append(_not_granted(rule, denials))
-        elif rule.access == "write" and islands:
-            gaps.append(_not_writable(rule, islands))
-            grants.append(attrs.evolve(_grant(rule), mode="read"))
-        else:
-            grants.append(_grant(rule))
-    kept = _narrowest(grants)
-    return tuple(grant for grant in kept if not _implied(grant, kept)), tuple(gaps)
-
-
-def _alive(rule: PathRule, rules: tuple[PathRule, ...]) -> bool:
-    return rule.access != "deny" and rule.kind != "missing" and not denied(rule.path, rules)
-
-
-def _grant(rule: PathRule) -> Grant:
-    mode: Literal["read", "write"] = "write" if rule.access == "write" else "read"
-    return Grant(path=rule.path, kind=rule.kind, mode=mode, origin=str(rule.origin))
-
-
-def _narrowest(grants: Iterable[Grant]) -> tuple[Grant, ...]:
-    """One grant a path: of two that contradict each other, the one that permits less."""
-    chosen: dict[str, Grant] = {}
-    for grant in grants:
-        present = chosen.get(grant.path)
-        if present is None or (present.mode == "write" and grant.mode == "read"):
-            chosen[grant.path] = grant
+        present = chosen.get(rule.path)
+        if present is None or (present.access == "write" and rule.access == "read"):
+            chosen[rule.path] = rule
     return tuple(chosen.values())
 
 
-def _implied(grant: Grant, grants: tuple[Grant, ...]) -> bool:
+def grant_of(rule: PathRule) -> Grant:
+    """The grant of a rule's whole tree."""
+    mode = "write" if rule.access == "write" else "read"
+    return Grant(path=rule.path, kind=rule.kind, mode=mode, origin=str(rule.origin))
+
+
+def without_repeats(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Leave out what another grant implies: it would cost a system call at every start and change
+    nothing. Of two for one path the wider stays: the kernel would add them up."""
+    chosen: dict[str, Grant] = {}
+    for grant in grants:
+        present = chosen.get(grant.path)
+        if present is None or rank(grant.mode) > rank(present.mode):
+            chosen[grant.path] = grant
+    return tuple(grant for grant in chosen.values() if not _implied(grant, chosen))
+
+
+def rank(mode: str) -> int:
+    """How much a mode permits, in comparison."""
+    return MODES.index(mode)
+
+
+def _implied(grant: Grant, grants: dict[str, Grant]) -> bool:
     # A device or socket needs rights of its own kind, which a tree's rule may not carry.
-    return grant.kind in ("directory", "file") and any(
-        inside(grant.path, other.path) and (other.mode == "write" or grant.mode == "read")
-        for other in grants
-    )
-
-
-_CAUSE = "and without a mount namespace Landlock cannot take a path out of a tree that it grants"
-
-
-def _named(rules: list[PathRule]) -> str:
-    first = ", ".join(f"{rule.path} ({rule.origin})" for rule in rules[:3])
-    return first if len(rules) <= 3 else f"{first} and {len(rules) - 3} more"
-
-
-def _not_granted(rule: PathRule, denials: list[PathRule]) -> Gap:
-    return Gap(
-        what=f"{rule.access} access to {rule.path}, which holds denied paths",
-        consequence=f"the agent gets no access to {rule.path} at all: the policy denies "
-        f"{_named(denials)} inside it, {_CAUSE}",
-        remedy="allow user namespaces on this host (`nemoclaw doctor` says how), or grant "
-        "directories that hold no denied path",
-        origin=str(rule.origin),
-    )
-
-
-def _not_writable(rule: PathRule, islands: list[PathRule]) -> Gap:
-    return Gap(
-        what=f"write access to {rule.path}, which holds read-only paths",
-        consequence=f"the agent can read {rule.path} and write nothing in it: the policy makes "
-        f"{_named(islands)} read-only inside it, {_CAUSE}",
-        remedy="allow user namespaces on this host (`nemoclaw doctor` says how), or grant "
-        "writing to directories that hold no read-only path",
-        origin=str(rule.origin),
-    )
+    if grant.kind not in ("directory", "file"):
+        return False
+    # A file can be written where nothing new can be made.
+    needed = "keep" if (grant.kind, grant.mode) == ("file", "write") else grant.mode
+    path = grant.path
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        other = grants.get(path)
+        if other is not None and rank(other.mode) >= rank(needed):
+            return True
+    return False
