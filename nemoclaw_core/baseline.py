@@ -21,6 +21,7 @@ from nemoclaw_hookspecs.seal import (
 )
 
 from .policy import gpu
+from .unserved import unserved
 
 CORE = "core"
 """The name under which the core's own steps stand in a plan. No plugin can have it."""
@@ -33,7 +34,8 @@ LOCKED_MEMORY = 8 << 20
 class Baseline:
     """The core's own contribution.
 
-    :param gaps: limits that nothing on this host can hold. A ``strict`` policy stops on them.
+    :param gaps: limits that nothing on this host can hold, and what this version of nemoclaw does
+        not do. A ``strict`` policy stops on them.
     :param weaknesses: limits that hold, but not as tightly as the policy reads. They are shown
         and do not stop anything, or few laptops could run an agent at all.
     """
@@ -86,7 +88,8 @@ def baseline(policy: Policy, host: Host, namespaces: frozenset[str]) -> Baseline
         *groups,
         *_identity(policy, namespaces),
     )
-    return Baseline(operations=operations, gaps=(*processes, *_gpu(policy)), weaknesses=weaknesses)
+    gaps = (*processes, *_gpu(policy), *unserved(policy))
+    return Baseline(operations=operations, gaps=gaps, weaknesses=weaknesses)
 
 
 def _gpu(policy: Policy) -> Iterator[Gap]:

@@ -65,7 +65,7 @@ def check_file(path: str, workdir: str | None = None) -> Report:
         any path on this host is a problem of the policy and no note.
     :raises PolicyError: with every problem that was found, in file order.
     """
-    context = Context.here(workdir if workdir is not None else STAND_IN)
+    context = Context.at(STAND_IN) if workdir is None else Context.here(workdir)
     source, shipped, problems = look_through_file(path, context)
     policies: list[Policy] = []
     notes: dict[str, list[Problem]] = {}
@@ -84,13 +84,13 @@ def check_file(path: str, workdir: str | None = None) -> Report:
             policies.append(policy)
     linux = sys.platform.startswith("linux")
     told: list[Notes] = []
-    if ("plugins",) not in source.broken:
-        examination = _Examination(check.plugins(source, shipped, []), _host() if linux else None)
-        problems += examination.broken_plugins(source.file)
-        for policy in policies:
-            problems += examination.problems(policy)
-        if not problems:
-            told = [examination.notes(policy, notes.get(policy.name, [])) for policy in policies]
+    # Where the file's own table cannot be read, these are the shipped ones.
+    examination = _Examination(check.plugins(source, shipped, []), _host() if linux else None)
+    problems += examination.broken_plugins(source.file)
+    for policy in policies:
+        problems += examination.problems(policy)
+    if not problems:
+        told = [examination.notes(policy, notes.get(policy.name, [])) for policy in policies]
     if problems:
         refuse(problems)
     return Report(

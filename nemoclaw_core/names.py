@@ -10,7 +10,7 @@ import os
 from nemoclaw_hookspecs.errors import UsageError
 
 MAX_LENGTH = 64
-RESERVED = frozenset({"run", "trusted-policies", "writable-roots"})
+RESERVED = frozenset({"run", "trusted-policies", "used-policies", "writable-roots"})
 """What else is in the state directory: ``run`` is the folder of control sockets where
 ``XDG_RUNTIME_DIR`` is not set, the others are the files of :mod:`nemoclaw_core.trust`."""
 

@@ -7,6 +7,7 @@ plan's cache entry, and a cached plan is used only while every look still gives 
 ``lstat``  ``missing``, ``unreadable``, or ``KIND:UID:GID`` with KIND one of ``directory``,
            ``file``, ``device``, ``socket``, ``link:TARGET``
 ``file``   digest of a regular file's content; ``none`` when there is no regular file
+``anchor`` ``yes`` for an empty mount point of a mask (:mod:`.launcher.anchors`), else ``no``
 ``glob``   digest of what a pattern matches, and of the directories that could not be listed
 =========  =================================================================================
 
@@ -25,13 +26,17 @@ from . import globs
 def observe(path: str, what: str) -> str:
     """The present value of one observation.
 
-    :raises ValueError: ``what`` is not one of the three kinds.
+    :raises ValueError: ``what`` is not one of the four kinds.
     :raises OSError: the file system failed.
     """
     if what == "lstat":
         return _lstat(path)
     if what == "file":
         return _file(path)
+    if what == "anchor":
+        from .launcher.anchors import is_empty_anchor
+
+        return "yes" if is_empty_anchor(path) else "no"
     if what == "glob":
         unlistable: list[str] = []
         return digest_paths(globs.expand(path, unlistable), unlistable)

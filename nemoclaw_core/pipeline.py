@@ -32,8 +32,8 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
 
     :raises PluginError: a plugin is missing, failed or broke the contract, two plugins contradict
         each other, or a required one contributed nothing.
-    :raises LayerUnavailable: the policy is ``strict`` and the host cannot enforce all of it; names
-        every gap with its policy line and remedy.
+    :raises LayerUnavailable: the policy is ``strict``, and this host or this version cannot enforce
+        all of it; names every gap with its policy line and remedy.
     """
     environment = dict(policy.process.environment_set)
     _check_loaded(policy, manager)
@@ -187,7 +187,7 @@ def _refuse_gaps(policy: Policy, gaps: list[tuple[str, Gap]]) -> None:
         for plugin, gap in gaps
     )
     raise LayerUnavailable(
-        f"this host cannot enforce all of the policy {policy.file}:{policy.name}{told}",
+        f"not all of the policy {policy.file}:{policy.name} can be enforced here{told}",
         remedy='follow the remedies, or write compatibility = "best-effort" into the policy and '
         "do without",
     )

@@ -11,80 +11,22 @@ import sys
 
 from nemoclaw_hookspecs.errors import PluginError, UsageError
 
-from . import cache
+from . import cache, imports
 from .state import config_dir, ensure_private, private_dirs
+from .workdir import current_dir_or_none, home_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from nemoclaw_hookspecs import Event
+    from nemoclaw_hookspecs import Event, Policy
 
     from .events.log import EventLog
     from .events.record import Context as EventContext
     from .policy import Context
 
-# Directories that somebody may happen to be in, and that no project is kept in.
-_SHARED = frozenset(
-    [
-        "/bin",
-        "/boot",
-        "/dev",
-        "/etc",
-        "/home",
-        "/lib",
-        "/lib32",
-        "/lib64",
-        "/libx32",
-        "/media",
-        "/mnt",
-        "/opt",
-        "/proc",
-        "/root",
-        "/run",
-        "/sbin",
-        "/srv",
-        "/sys",
-        "/tmp",
-        "/usr",
-        "/usr/local",
-        "/var",
-        "/var/tmp",
-    ]
-)
-_SYSTEM = ("/boot/", "/dev/", "/etc/", "/proc/", "/sys/", "/usr/bin/", "/usr/lib/", "/usr/sbin/")
 _AROUND = frozenset({"pre_spawn", "post_exit"})
-
-
-def home_dir() -> str:
-    """The caller's home directory, as a path without symbolic links."""
-    return os.path.realpath(os.path.expanduser("~"))
-
-
-def choose_workdir(given: str | None) -> str:
-    """The work directory: the one given, else the current one unless that would be too much.
-
-    :raises UsageError: it is no directory, it is the root, or it was not named and the current
-        directory is the system's, the home directory, or holds it.
-    """
-    path = os.path.realpath(given or os.getcwd())
-    if not os.path.isdir(path):
-        raise UsageError(f"{path} is not a directory", remedy="name an existing --workdir")
-    home = home_dir()
-    if path == "/":
-        raise UsageError("the root cannot be the work directory", remedy="name a --workdir")
-    if given is None and (home == path or home.startswith(path + "/")):
-        raise UsageError(
-            f"{path} holds your home directory: the agent could change everything in it",
-            remedy=f"start in a project's folder, or say --workdir {path} if you mean it",
-        )
-    if given is None and (path in _SHARED or f"{path}/".startswith(_SYSTEM)):
-        raise UsageError(
-            f"{path} belongs to the system: the agent could change everything in it",
-            remedy=f"start in a project's folder, or say --workdir {path} if you mean it",
-        )
-    return path
 
 
 class Planned:
@@ -94,7 +36,8 @@ class Planned:
     :param hooks: the hooks around a start that enabled plugins implement; mostly none.
     :param sinks: the enabled plugins that implement ``on_event``; mostly none.
     :param cached: True when nothing had to be compiled.
-    :param timeout_origin: the policy line of the plan's timeout; empty where none says it.
+    :param origins: the policy lines to name when what they say has ended an agent: ``timeout``,
+        ``max_memory``, ``kill`` (of system calls); without those that say nothing.
     """
 
     def __init__(
@@ -105,14 +48,14 @@ class Planned:
         digest: str,
         selector: tuple[str | None, str],
         cached: bool,
-        timeout_origin: str = "",
+        origins: dict[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.hooks = hooks
         self.sinks = sinks
         self.digest = digest
         self.cached = cached
-        self.timeout_origin = timeout_origin
+        self.origins = origins or {}
         self._selector = selector
         self._manager: Any = None
         self._bus: Any = None
@@ -214,8 +157,10 @@ def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> 
     """
     asked = (selector, workdir)
     name = cache.key(
-        selector or "", workdir, home_dir(), os.getcwd(), config_dir(), *private_dirs(),
-        *map(str, _ids()),
+        # None is the default policy; an empty name is none, and told when it is looked up.
+        repr(selector), workdir, home_dir(), current_dir_or_none() or "", config_dir(),
+        *private_dirs(),
+        *map(str, _ids()), *imports.identity(),
     )  # fmt: skip
     if use_cache:
         entry = cache.load(name)
@@ -226,7 +171,10 @@ def load_plan(selector: str | None, workdir: str, *, use_cache: bool = True) -> 
         ensure_private(path)
     entry = _compile(context_for(workdir), selector)
     if use_cache:
-        cache.store(name, entry)
+        try:
+            cache.store(name, entry)
+        except OSError:
+            pass  # A full disk, mostly. The next start compiles again, and nothing else is lost.
     return _planned(entry, asked, False)
 
 
@@ -235,7 +183,7 @@ def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool)
         sys.stderr.write(f"nemoclaw: {note}\n")
     return Planned(
         entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached,
-        entry["timeout_origin"],
+        entry["origins"],
     )  # fmt: skip
 
 
@@ -246,6 +194,7 @@ def _ids() -> tuple[int, ...]:
 def context_for(workdir: str) -> Context:
     """What a policy is resolved against, for this caller."""
     from .policy import Context
+    from .policy.own_code import of_this_process
 
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise UsageError(
@@ -257,10 +206,19 @@ def context_for(workdir: str) -> Context:
         home=home_dir(),
         uid=os.getuid(),
         gid=os.getgid(),
-        cwd=os.getcwd(),
+        cwd=current_dir_or_none() or "",
         config_dir=config_dir(),
         private_paths=private_dirs(),
+        own_code=of_this_process(),
     )
+
+
+def _origins(policy: Policy) -> dict[str, str]:
+    process, syscalls = policy.process.origins, policy.syscalls.origins
+    found = {key: str(process[key]) for key in ("timeout", "max_memory") if key in process}
+    if policy.syscalls.action == "kill":
+        found["kill"] = str(syscalls.get("action", ""))
+    return found
 
 
 def _compile(context: Context, selector: str | None) -> dict[str, Any]:
@@ -269,8 +227,12 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     from .pipeline import compile_plan
     from .plugins import PluginManager
     from .policy import load_observed
+    from .policy.locate import split_selector
+    from .trust import FILE_NAME, record_used
 
     policy, observations = load_observed(selector, context=context)
+    if split_selector(selector)[0] is None and policy.file == os.path.join(context.cwd, FILE_NAME):
+        record_used(policy.file)
     manager = PluginManager()
     manager.load(policy.plugins)
     plan = seal.encode(compile_plan(policy, host.probe(), manager))
@@ -280,7 +242,7 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
         "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
         "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
         "digest": cache.key(repr(plan)),
-        "timeout_origin": str(policy.process.origins.get("timeout", "")),
+        "origins": _origins(policy),
         "notes": list(policy.filesystem.notes),
         "observations": [list(each) for each in observations],
         "modules": cache.module_states(),

@@ -22,6 +22,7 @@ from nemoclaw_hookspecs.host import Host
 from nemoclaw_hookspecs.policy import PluginPolicy, Policy
 from nemoclaw_hookspecs.seal import Layer
 
+from . import imports
 from .contract import (
     Promise,
     check_implementation,
@@ -134,10 +135,13 @@ class PluginManager(pluggy.PluginManager):
                 remedy="uninstall all but one of them"
                 if found
                 else nearest(name, available)
-                or f"pip install what provides it (nemoclaw-plugin-{name}, if it is one of "
-                "nemoclaw's own), or take it off plugins.enable",
+                # Never a bare name to ask an index for: anybody may have registered it there.
+                or "install it from where you got nemoclaw (docs/install.md), or take it off "
+                "plugins.enable",
             )
         self._installed[name] = found[0]
+        if found[0].entry_point.dist is not None:
+            imports.let_in(found[0].entry_point.dist)
         try:
             plugin = found[0].entry_point.load()
         except (Exception, SystemExit) as error:

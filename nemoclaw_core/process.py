@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import threading
@@ -10,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
-from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
+from nemoclaw_hookspecs.errors import LauncherError, NemoclawError
 
+from .accepted import check_timeout
 from .launcher import wire
 from .supervisor.session import Session
 
@@ -20,20 +22,6 @@ if TYPE_CHECKING:
 
 _SIGTERM = 15
 _GRACE = 2.0
-_LONGEST = 1e9
-"""Seconds. Beyond it, sockets refuse a timeout."""
-
-
-def check_timeout(timeout: float | None) -> None:
-    """:raises UsageError: it is no time to wait: negative, no number, or not finite."""
-    if timeout is None:
-        return
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not 0 <= timeout < _LONGEST:
-        raise UsageError(
-            f"a timeout is a number of seconds, 0 or more, and not {timeout!r}",
-            remedy="give seconds, or None for no limit of this call",
-        )
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -109,14 +97,16 @@ class Process:
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the command has ended and its sandbox is gone.
 
-        :param timeout: seconds to wait, None = for ever.
+        :param timeout: seconds to wait; 0 = only look; None or ``math.inf`` = for ever.
         :returns: exit status, or minus the number of a signal.
         :raises UsageError: ``timeout`` is negative, or no number.
         :raises subprocess.TimeoutExpired: it has not ended in time. It goes on.
         :raises CommandNotFound: it does not exist in the sandbox.
         :raises CommandNotExecutable: it cannot be executed.
         """
-        check_timeout(timeout)
+        check_timeout(timeout, "the same")
+        if timeout == math.inf:
+            timeout = None
         with self._lock:
             if not self._done:
                 self._wait(None if timeout is None else time.monotonic() + timeout, timeout)

@@ -27,12 +27,22 @@ from typing import IO, TYPE_CHECKING, Any
 from nemoclaw_hookspecs.errors import UsageError
 
 from . import names, planning
+from .accepted import (
+    check_command,
+    check_environment,
+    check_policy,
+    check_spare,
+    check_timeout,
+    descriptor,
+    path_text,
+)
 from .events.record import Context
-from .process import Completed, Process, check_timeout
+from .process import Completed, Process
 from .state import ensure_private, runtime_dir
 from .streams import Pipes
 from .supervisor.launcher import Launcher
 from .supervisor.session import Command, Session, environment_for
+from .workdir import choose_workdir
 
 if TYPE_CHECKING:
     from .events.log import EventLog
@@ -65,10 +75,9 @@ class Sandbox:
         workdir: str | os.PathLike[str] | None = None,
         spare: int = 0,
     ) -> None:
-        if spare < 0:
-            raise UsageError("spare is a number of sandboxes: 0 or more")
-        given = None if workdir is None else os.fspath(workdir)
-        self._workdir = planning.choose_workdir(given)
+        check_policy(policy)
+        check_spare(spare)
+        self._workdir = choose_workdir(path_text(workdir, "workdir"))
         self._planned = planning.load_plan(policy, self._workdir)
         self._plan = self._planned.plan
         self._spare = spare
@@ -128,19 +137,23 @@ class Sandbox:
         stdin: int | IO[Any] | None = None,
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
-        cwd: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a command and return at once; ``wait`` tells when it could not be executed.
 
-        :param stdin: a descriptor or file; None = this process's own. Likewise the others.
-        :param cwd: where it starts; the work directory if None.
+        :param stdin: an open descriptor or file; None = this process's own. Likewise the others.
+        :param cwd: where it starts; a relative path is below the work directory, which it is
+            if None.
         :param env: variables beside those that the policy gives; they win.
         :raises LayerFailed: the sandbox could not be built.
         :raises EventLogError: its start could not be logged; it does not run.
         """
-        _check_command(argv)
-        _check_environment(env or {})
+        check_command(argv)
+        check_environment({} if env is None else env)
+        # As `nemoclaw exec` does: a relative one is below the work directory.
+        folder = os.path.join(self._workdir, path_text(cwd, "cwd") or "")
+        streams = tuple(map(descriptor, (stdin, stdout, stderr), (0, 1, 2)))
         ready = self._take()
         try:
             command = Command(
@@ -148,11 +161,9 @@ class Sandbox:
                 environment=environment_for(
                     self._planned.prepare(), ready.session.name, os.environ, env
                 ),
-                workdir=cwd or self._workdir,
+                workdir=os.path.normpath(folder),
             )
-            ready.session.start(
-                command, (_number(stdin, 0), _number(stdout, 1), _number(stderr, 2))
-            )
+            ready.session.start(command, (streams[0], streams[1], streams[2]))
         except BaseException:
             ready.session.kill()
             ready.log.close()
@@ -170,14 +181,16 @@ class Sandbox:
         input: bytes | None = None,
         capture_output: bool = False,
         timeout: float | None = None,
-        cwd: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run a command to its end.
 
         :param input: what it reads on standard input; nothing if None.
         :param capture_output: collect standard output and error.
-        :param timeout: seconds after which it is ended; the policy's if None.
+        :param timeout: seconds after which it is ended; 0 is at once, as in :mod:`subprocess`.
+            None is the policy's ``process.timeout``, and ``math.inf`` no limit whatever the policy
+            says.
         :raises UsageError: an argument makes no sense, ``timeout=-1`` for instance.
         :raises CommandNotFound: it does not exist in the sandbox.
         :raises CommandNotExecutable: it cannot be executed.
@@ -193,13 +206,13 @@ class Sandbox:
         input: bytes | None = None,
         capture_output: bool = False,
         timeout: float | None = None,
-        cwd: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         started: Callable[[Process], None] | None = None,
     ) -> Completed:
         if input is not None and not isinstance(input, bytes):
             raise UsageError("input is bytes", remedy="encode the text: input=text.encode()")
-        check_timeout(timeout)
+        check_timeout(timeout, "the policy's process.timeout")
         with Pipes(input, capture=capture_output) as pipes:
             process = self.start(
                 argv, stdin=pipes.given[0], stdout=pipes.given[1], stderr=pipes.given[2],
@@ -276,30 +289,3 @@ class Sandbox:
     def _refill(self) -> None:
         while len(self._waiting) < self._spare:
             self._waiting.append(self._build())
-
-
-def _number(stream: int | IO[Any] | None, default: int) -> int:
-    if stream is None:
-        return default
-    return stream if isinstance(stream, int) else stream.fileno()
-
-
-def _check_command(argv: Sequence[str]) -> None:
-    """:raises UsageError: it cannot be the argument list of a program."""
-    if isinstance(argv, str) or not all(isinstance(word, str) for word in argv):
-        raise UsageError(
-            "a command is a list of strings", remedy='["echo", "hi"], or ["sh", "-c", TEXT]'
-        )
-    if not argv or not argv[0]:
-        raise UsageError("there is no command to run")
-    if any("\0" in word for word in argv):
-        raise UsageError("a command cannot hold a NUL byte")
-
-
-def _check_environment(env: Mapping[str, str]) -> None:
-    """:raises UsageError: a name or a value cannot be one of an environment variable."""
-    for name, value in env.items():
-        texts = isinstance(name, str) and isinstance(value, str)
-        if not texts or not name or "=" in name or "\0" in name + value:
-            # The value is not shown: it may be a secret.
-            raise UsageError(f"the variable {name!r} cannot be set: names and values are strings")

@@ -12,11 +12,28 @@ import stat
 from nemoclaw_hookspecs.errors import NemoclawError
 
 
+def home() -> str:
+    """The caller's home directory, as ``HOME`` or else the user database says.
+
+    :raises NemoclawError: neither says an absolute path.
+    """
+    found = os.path.expanduser("~")
+    if not found.startswith("/") or os.environ.get("HOME") == "":
+        raise NemoclawError(
+            "your home directory is not known: HOME is not an absolute path"
+            if "HOME" in os.environ
+            else f"your home directory is not known: HOME is not set, and user {os.getuid()} is "
+            "not in /etc/passwd",
+            remedy="set HOME to a directory that is yours: export HOME=/some/directory",
+        )
+    return found
+
+
 def _base(variable: str, fallback: str) -> str:
     value = os.environ.get(variable, "")
     # The specification says that relative paths in these variables are to be ignored.
     if not value.startswith("/"):
-        value = os.path.join(os.path.expanduser("~"), fallback)
+        value = os.path.join(home(), fallback)
     return os.path.join(value, "nemoclaw")
 
 
@@ -48,13 +65,39 @@ def private_dirs() -> tuple[str, ...]:
     return (config_dir(), cache_dir(), state_dir(), runtime_dir())
 
 
+def unusable(error: OSError) -> NemoclawError | None:
+    """What to tell a person when one of these directories could not be used; None if the error is
+    about something else."""
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    for folder in private_dirs():
+        if path == folder or path.startswith(folder + "/"):
+            return NemoclawError(
+                f"{path} cannot be used: {error.strerror}",
+                remedy="see what lies on the way to it (ls -ld), or set HOME, or the XDG "
+                "directories, to a place that is yours",
+            )
+    return None
+
+
+def _make(path: str) -> None:
+    above = os.path.dirname(path)
+    if not os.path.exists(above):
+        _make(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 def ensure_private(path: str) -> str:
-    """Create ``path`` with mode 0700 if it is missing, and return it.
+    """Create ``path`` with mode 0700 if it is missing, and return it. So is what leads to it made,
+    as the specification says, whatever the caller's umask.
 
     :raises NemoclawError: it cannot be made, belongs to somebody else, or others may write there.
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make(path)
     except OSError as error:
         raise NemoclawError(
             f"{path} cannot be made: {error.strerror}",

@@ -4,13 +4,17 @@ A start looks for ``./policies.toml`` unasked. An agent cannot write that name i
 it was started in, or in its work directory (:mod:`nemoclaw_core.policy.resolve`, the walls), but it
 can further down, and wait until its user starts nemoclaw there. So every start first notes what its
 sandbox can write, and a policy file in such a place is used unasked only after the user has said so
-(`nemoclaw policy trust`). Both files lie in the state directory, which no sandbox can see:
+(`nemoclaw policy trust`). An agent can also take a file away there, so that a start finds the next
+one, and put a link in a directory's place. The files lie in the state directory, which no sandbox
+can see:
 
 ====================  ==========================================================================
 ``writable-roots``    ``guarded PATH`` or ``open PATH``: everything at or below PATH could be
                       written; in a guarded directory all but its own ``policies.toml``
 ``trusted-policies``  ``DIGEST PATH``: the file at PATH may be used while its content has this
                       BLAKE2b-256; the last line for a path counts
+``used-policies``     ``used PATH``: the file at PATH was found unasked and used; in either file
+                      ``forgotten PATH`` undoes what stands above it
 ====================  ==========================================================================
 
 Lines are only ever added. Standard library's built-ins only: this is on the path of every start.
@@ -34,6 +38,8 @@ FILE_NAME = "policies.toml"
 """The policy file that is looked for in the current directory."""
 ROOTS = "writable-roots"
 TRUSTED = "trusted-policies"
+USED = "used-policies"
+_USED, _FORGOTTEN = "used", "forgotten"
 _GUARDED, _OPEN = "guarded", "open"
 # LANDLOCK_ACCESS_FS_WRITE_FILE, MAKE_REG and MAKE_SYM (linux/landlock.h): each gives a file of
 # the agent's making a place.
@@ -41,10 +47,11 @@ _LANDLOCK_WRITE = 1 << 1 | 1 << 8 | 1 << 12
 _MAX_LINKS = 40  # as in the kernel: path_resolution(7)
 
 
-def record_writable(plan: Mapping[str, Any]) -> None:
+def record_writable(plan: Mapping[str, Any]) -> tuple[str, ...]:
     """Note what the agent of a plan can write; call it before anything of the plan is started.
 
     :param plan: encoded, as :mod:`nemoclaw_core.seal` says.
+    :returns: everything that was ever noted.
     :raises NemoclawError: it could not be noted, so the agent must not start.
     """
     known = _roots()
@@ -56,6 +63,7 @@ def record_writable(plan: Mapping[str, Any]) -> None:
             added.append((mark, path))
     if added:
         _append(ROOTS, added)
+    return tuple(known)
 
 
 def verdict(path: str, digest: str) -> str | None:
@@ -69,7 +77,7 @@ def verdict(path: str, digest: str) -> str | None:
     roots = _roots()
     if not roots:
         return None
-    for place in _places(path):
+    for place in _places(os.path.abspath(path)):
         root = _reached(place, roots)
         if root is not None and trusted().get(_identity(path)) != digest:
             return f"an agent may have written it: a sandbox could write to {root}"
@@ -92,7 +100,79 @@ def trusted() -> dict[str, str]:
 
     :raises NemoclawError: the file that says so cannot be relied on.
     """
-    return {path: digest for digest, path in _lines(TRUSTED)}
+    return _valid(TRUSTED)
+
+
+def record_used(path: str) -> None:
+    """Note that a policy file was found unasked and used.
+
+    :raises NemoclawError: it could not be noted.
+    """
+    noted = _identity(path)
+    if noted not in _valid(USED):
+        _append(USED, [(_USED, noted)])
+
+
+def missing_verdict(path: str) -> str | None:
+    """Why a start may not do without a policy file that is not there; None if it may.
+
+    :raises NemoclawError: nemoclaw's own notes cannot be relied on.
+    """
+    roots = _roots()
+    noted = _identity(path)
+    if not roots or (noted not in trusted() and noted not in _valid(USED)):
+        return None
+    for place in _places(os.path.abspath(path)):
+        root = _reached(place, roots)
+        if root is not None:
+            return f"an agent may have taken it away: a sandbox could write to {root}"
+    return None
+
+
+def forget(path: str) -> bool:
+    """Take back that a policy file was vouched for, or used. False if neither was.
+
+    :raises NemoclawError: it could not be noted.
+    """
+    noted = _identity(path)
+    known = [name for name in (TRUSTED, USED) if noted in _valid(name)]
+    for name in known:
+        _append(name, [(_FORGOTTEN, noted)])
+    return bool(known)
+
+
+def planted_link(path: str) -> tuple[str, str] | None:
+    """The first symbolic link on the way of a path that somebody else may have made, and why; None
+    if there is none.
+
+    :param path: absolute.
+    :raises NemoclawError: the links lead in a circle, or nemoclaw's own notes cannot be relied on.
+    """
+    *links, _ = _places(path)
+    if not links:
+        return None
+    roots = _roots()
+    # The owner of `/` is the machine's root, also where a user namespace shows it as nobody.
+    ours = (0, os.geteuid(), os.lstat("/").st_uid)
+    for link in links:
+        # What a sandbox could write is no link itself: it was opened without following one.
+        root = next((each for each in _above(link) if each in roots), None)
+        if root is not None:
+            return link, f"an agent may have made it: a sandbox could write to {root}"
+        owner = os.lstat(link).st_uid
+        if owner not in ours:
+            return link, f"it belongs to user {owner}, who can change it"
+    return None
+
+
+def _valid(name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word, path in _lines(name):
+        if word == _FORGOTTEN:
+            found.pop(path, None)
+        else:
+            found[path] = word
+    return found
 
 
 def _writable(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -147,13 +227,14 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _places(path: str) -> list[str]:
-    """Every name that decides what a path leads to: the symbolic links on it, and the end of it.
+    """Every name that decides what an absolute path leads to: the symbolic links on it, and the end
+    of it.
 
     All are free of symbolic links themselves, but for the last part.
     """
     links: list[str] = []
     real = "/"
-    rest = os.path.abspath(path).split("/")[::-1]
+    rest = path.split("/")[::-1]
     while rest:
         part = rest.pop()
         if part in ("", "."):

@@ -82,7 +82,7 @@ def installed(user: User, copies: Path) -> User:
     if _runs(user, [sys.executable, "-c", _TRIAL]):
         return user
     if not any(copies.iterdir()):
-        _copy_installation(copies)
+        copy_installation(copies)
     user = attrs.evolve(user, nemoclaw=(PYTHON, *_NEMOCLAW), path=str(copies))
     if not _runs(user, [PYTHON, "-c", _TRIAL]):
         raise RuntimeError(f"{user.name} can use neither {sys.executable} nor a copy in {copies}")
@@ -121,7 +121,8 @@ def _closure(root: str) -> dict[str, Distribution]:
     return found
 
 
-def _copy_installation(target: Path) -> None:
+def copy_installation(target: Path) -> None:
+    """Copy nemoclaw and all that it requires into a directory of the path."""
     for name, each in _closure("nemoclaw").items():
         package = "nemoclaw_core" if name == "nemoclaw" else name.replace("-", "_")
         spec = find_spec(package) if name.startswith("nemoclaw") else None

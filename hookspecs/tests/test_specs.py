@@ -16,6 +16,7 @@ import pluggy
 import pytest
 from nemoclaw_hookspecs import (
     ENFORCEMENT_HOOKS,
+    NAMESPACES,
     PROJECT,
     BackendPolicy,
     BindMount,
@@ -280,3 +281,18 @@ def test_values_are_frozen() -> None:
     mount = BindMount(source="/a", target="/a", kind="directory")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         mount.read_only = False  # type: ignore[misc]
+
+
+def test_a_view_takes_a_mount_and_a_pid_namespace_and_someone_who_asks_for_it() -> None:
+    everything = Host(
+        machine="x86_64", kernel="6.18", uid=1000, gid=1000, landlock_abi=7,
+        namespaces=NAMESPACES, seccomp=True, idmapped_mounts=False, cgroup="none",
+    )  # fmt: skip
+    assert everything.view
+    assert everything.made_by(("mounts", "netns")) >= {"mount", "pid", "ipc", "network"}
+    assert everything.made_by(("netns",)) == {"network"}
+    assert everything.made_by(()) == frozenset()
+    for missing in ("mount", "pid"):
+        host = attrs.evolve(everything, namespaces=everything.namespaces - {missing})
+        assert not host.view
+        assert host.made_by(("mounts", "netns")) == {"network"}

@@ -40,17 +40,17 @@ def usage() -> str:
 
 def report(error: NemoclawError) -> None:
     """Print an error for a person, on standard error."""
-    sys.stderr.write(f"nemoclaw: {error}\n")
+    from ..events.text import printable
+
+    # Names that an agent chose may stand in it.
+    sys.stderr.write("\n".join(map(printable, f"nemoclaw: {error}".split("\n"))) + "\n")
 
 
 def _unknown(name: str) -> UsageError:
-    from difflib import get_close_matches
+    from .options import did_you_mean
 
-    near = get_close_matches(name, COMMANDS, n=1)
     hint = "`nemoclaw --help` lists the commands"
-    return UsageError(
-        f"there is no command {name!r}", remedy=f"did you mean {near[0]}? {hint}" if near else hint
-    )
+    return UsageError(f"there is no command {name!r}", remedy=did_you_mean(name, COMMANDS, hint))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,5 +76,13 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (`nemoclaw logs | head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:
+        from ..state import unusable
+
+        told = unusable(error)
+        if told is None:
+            raise
+        report(told)
+        return told.exit_code
     except KeyboardInterrupt:
         return 130

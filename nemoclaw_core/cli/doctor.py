@@ -15,6 +15,7 @@ from .. import planning
 from ..host import Answer, Examination, examine
 from ..host.remedies import Settings, libseccomp, remedy
 from ..policy import Context
+from ..workdir import choose_workdir
 from .arguments import Parser
 from .verdict import Verdict, judge
 
@@ -88,7 +89,7 @@ def diagnose(selector: str | None, workdir: str | None) -> Report:
     )
     note, stand_in = "", None
     try:
-        chosen = planning.choose_workdir(workdir)
+        chosen = choose_workdir(workdir)
     except UsageError as error:
         if workdir is not None:
             raise
@@ -220,4 +221,5 @@ def _verdict_text(verdict: Verdict) -> Iterator[str]:
     for each in verdict.unreachable:
         outcome = f"gets {each.instead} for" if each.instead else "cannot start"
         yield f"  the agent {outcome} {each.command}: {each.path} {each.because}"
-        yield f"    fix: {each.remedy}"
+        if each.remedy:
+            yield f"    fix: {each.remedy}"

@@ -7,7 +7,9 @@ import json
 import os
 
 from .. import planning
-from .run import environment_options
+from ..events.text import printable
+from ..workdir import choose_workdir
+from . import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,35 +20,40 @@ if TYPE_CHECKING:
 
 def show(given: Options) -> int:
     """Print the plan; nothing is started."""
-    workdir = planning.choose_workdir(given.last("--workdir"))
+    workdir = choose_workdir(given.last("--workdir"))
     planned = planning.load_plan(given.last("--policy"), workdir, use_cache=False)
     plan = planned.prepare()
     if "--json" in given.flags:
         print(json.dumps(plan, default=_bytes, indent=2))
         return 0
-    print(f"policy   {plan['policy']} ({plan['compatibility']})")
-    print(f"workdir  {plan['workdir']}")
-    print(f"caller   uid {os.getuid()}, cached plans are not used here")
+    _tell(f"policy   {plan['policy']} ({plan['compatibility']})")
+    _tell(f"workdir  {plan['workdir']}")
+    _tell(f"caller   uid {os.getuid()}")
     for layer in plan["layers"]:
         required = ", required" if layer["required"] else ""
-        print(f"layer    {layer['plugin']}.{layer['hook']}: {layer['status']}{required}")
+        _tell(f"layer    {layer['plugin']}.{layer['hook']}: {layer['status']}{required}")
         for gap in layer["gaps"]:
-            print(f"         gap: {gap['what']}: {gap['consequence']}")
+            _tell(f"         gap: {gap['what']}: {gap['consequence']}")
     print()
     width = max(len(step["op"]) for step in plan["steps"])
     for number, step in enumerate(plan["steps"], 1):
-        print(f"{number:3}  {step['op']:<{width}}  {_summary(step)}")
-        print(f"     {'':<{width}}    from {step['origin'] or 'default'}")
+        _tell(f"{number:3}  {step['op']:<{width}}  {_summary(step)}")
+        _tell(f"     {'':<{width}}    from {step['origin'] or 'default'}")
         for rule in step.get("rules", ()):
-            print(f"     {'':<{width}}      {rule['path']} from {rule['origin'] or 'default'}")
+            _tell(f"     {'':<{width}}      {rule['path']} from {rule['origin'] or 'default'}")
     names = [
         *plan["environment_pass"],
         *(f"{name}=..." for name in plan["environment"]),
-        *(f"{name}=... (--env)" for name in environment_options(given)),
+        *(f"{name}=... (--env)" for name in options.environment(given)),
     ]
-    print(f"{len(plan['steps']) + 1:3}  {'exec':<{width}}  {' '.join(given.rest)}")
-    print(f"     {'':<{width}}    environment: {', '.join(names)}")
+    _tell(f"{len(plan['steps']) + 1:3}  {'exec':<{width}}  {' '.join(given.rest)}")
+    _tell(f"     {'':<{width}}    environment: {', '.join(names)}")
     return 0
+
+
+def _tell(line: str) -> None:
+    # Paths may have been named by an agent.
+    print(printable(line))
 
 
 def _summary(step: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 from ..names import check_name
 from ..supervisor import control, foreground, terminal
 from . import options
-from .run import environment_options
 
 if TYPE_CHECKING:
     from ..supervisor.pump import Pump
@@ -49,6 +48,8 @@ def main(argv: list[str]) -> int:
             "name a sandbox and a command",
             remedy="nemoclaw exec SANDBOX -- COMMAND; see `nemoclaw exec --help`",
         )
+    extra = options.environment(given)
+    options.check_path(extra, command[0])
     pump = _pump(check_name(name))
     sock = control.connect(name)
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
@@ -56,12 +57,12 @@ def main(argv: list[str]) -> int:
         "request": "exec",
         "argv": command,
         "environment": dict(os.environ),
-        "extra": environment_options(given),
+        "extra": extra,
         "workdir": given.last("--workdir"),
         "ttys": ttys,
         "size": terminal.size_of(ttys[0]) if ttys else (24, 80),
     }
-    control.send_json(sock, request, (0, 1, 2) if pump is None else pump.stdio)
+    control.ask(sock, request, (0, 1, 2) if pump is None else pump.stdio)
     if pump is not None:
         pump.let_go()
     return foreground.end_like(_Client(sock, ttys, pump).wait())
@@ -76,12 +77,14 @@ def _pump(name: str) -> Pump | None:
 
     sock = control.connect(name)
     try:
-        control.send_json(sock, {"request": "status"})
+        control.ask(sock, {"request": "status"})
         answer, _ = control.receive_json(sock)
     except EOFError:
         raise LauncherError("the sandbox has just ended") from None
     finally:
         sock.close()
+    if "error" in answer:
+        raise RefusedByPeer(str(answer["error"]), int(answer.get("exit", 125)))
     owner = answer.get("owner")
     return Pump(streams, None if owner is None else (int(owner[0]), int(owner[1])))
 

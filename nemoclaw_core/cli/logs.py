@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import attrs
-from nemoclaw_hookspecs.errors import UsageError
+from nemoclaw_hookspecs.errors import EventLogError, UsageError
 
 from ..events import archive, human, locks
 from ..events.folder import LOG, OUTPUT, open_file, open_folder
@@ -26,19 +26,18 @@ _SHOWN = 20
 
 
 def main(argv: list[str]) -> int:
-    """Show, follow, check or remove logs; 1 if a log that was checked is not whole."""
+    """Show, follow, check or remove logs.
+
+    :returns: 1 if a log that was checked is not whole, if something among the logs is none, or if
+        the log to be removed stays.
+    """
     given = _parser().parse_args(argv)
     if given.prune is not None:
-        return _prune(given.prune)
+        return _prune(given.prune, given.sandbox)
     if given.sandbox is None:
         if given.follow or given.output:
             raise UsageError("name a sandbox", remedy="`nemoclaw logs` lists those with a log")
-        found = archive.entries()
-        return (
-            _verify([entry.path for entry in found], given.json)
-            if given.verify
-            else _list(found, given.json)
-        )
+        return _every(given)
     folder, path = _open_folder(check_name(given.sandbox))
     try:
         if given.verify:
@@ -50,6 +49,24 @@ def main(argv: list[str]) -> int:
     finally:
         os.close(folder)
     return 0
+
+
+def _every(given: argparse.Namespace) -> int:
+    """List or check every log, and tell of what lies among them and is none."""
+    strays: list[EventLogError] = []
+    found = archive.entries(strays=strays)
+    status = 0
+    if given.verify:
+        # Those that are gone, too: that is damage, and told with the others.
+        lost = [str(stray.where) for stray in strays if isinstance(stray, archive.LostLog)]
+        strays = [stray for stray in strays if not isinstance(stray, archive.LostLog)]
+        status = _verify([*(entry.path for entry in found), *lost], given.json)
+    else:
+        _list(found, given.json)
+    sys.stdout.flush()
+    for stray in strays:
+        sys.stderr.write(f"nemoclaw: {stray}\n")
+    return 1 if strays else status
 
 
 def _parser() -> Parser:
@@ -74,7 +91,8 @@ def _parser() -> Parser:
         "--prune",
         type=_days,
         metavar="DAYS",
-        help="remove the logs of sandboxes that ended, and wrote nothing for DAYS",
+        help="remove the logs of sandboxes (with a name, of that one) that ended, and wrote "
+        "nothing for DAYS",
     )
     return parser
 
@@ -224,10 +242,20 @@ def _tell(name: str, result: VerifyResult) -> None:
         print(f"  note: {printable(note)}")
 
 
-def _prune(days: float) -> int:
-    for name, kept in archive.prune(days):
+def _prune(days: float, sandbox: str | None) -> int:
+    if sandbox is not None:
+        os.close(_open_folder(check_name(sandbox))[0])  # It is said when there is none.
+    removed = []
+    told = False
+    for name, kept in archive.prune(days, name=sandbox):
         if kept:
+            told = True
             sys.stderr.write(f"nemoclaw: {name} stays: {kept}\n")
         else:
+            removed.append(name)
             print(name)
-    return 0
+    if sandbox is None or removed:
+        return 0
+    if not told:
+        sys.stderr.write(f"nemoclaw: {sandbox} stays: it runs, or wrote within {days:g} days\n")
+    return 1

@@ -23,13 +23,15 @@ def main(argv: list[str]) -> int:
 
     parser = Parser("nemoclaw plugins", description="List plugins.")
     parser.add_argument(
+        "-p",
         "--policy",
         metavar="POLICY",
         help="NAME, FILE or FILE:NAME; default: the default policy",
     )
+    parser.add_argument("-C", "--workdir", metavar="DIR", help="what {workdir} stands for")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     given = parser.parse_args(argv)
-    policy = load(given.policy, context=Context.here())
+    policy = load(given.policy, context=Context.here(given.workdir))
     rows = list(survey(policy.plugins))
     if given.json:
         print(json.dumps({"policy": f"{policy.file}:{policy.name}", "plugins": rows}, indent=2))

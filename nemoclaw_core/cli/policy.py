@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
-from nemoclaw_hookspecs import UsageError
+from nemoclaw_core import __version__
 
+from . import vouching
 from .arguments import Parser
 
 
@@ -32,6 +32,7 @@ def _parser() -> Parser:
     check = commands.add_parser("check", help="report everything that is wrong in a policy file")
     check.add_argument("file", metavar="FILE")
     check.add_argument(
+        "-C",
         "--workdir",
         metavar="DIR",
         help=f"{workdir}; with it, a path that is not on this host is an error",
@@ -41,6 +42,11 @@ def _parser() -> Parser:
     explain = commands.add_parser("explain", help="print the policy in force, value by value")
     explain.add_argument(
         "selector", nargs="?", metavar="POLICY", help=f"{selector}; default: the default policy"
+    )
+    explain.add_argument(
+        "--no-plugins",
+        action="store_true",
+        help="leave out what plugins make of the policy, such as the list of system calls",
     )
     explain.set_defaults(run=_explain)
 
@@ -53,13 +59,28 @@ def _parser() -> Parser:
         "trust",
         help="let a policies.toml that an agent may have written be found as ./policies.toml",
         description="Vouch for a policy file that an agent may have written, as it is now: after "
-        "this it is used when it is found as ./policies.toml, until its content changes.",
+        "this it is used when it is found as ./policies.toml, until its content changes. Shows the "
+        "file and asks.",
     )
     trust.add_argument("file", metavar="FILE")
-    trust.set_defaults(run=_trust)
+    how = trust.add_mutually_exclusive_group()
+    how.add_argument("--yes", action="store_true", help="show the file and do not ask")
+    how.add_argument(
+        "--digest",
+        metavar="DIGEST",
+        help="do not ask, and vouch for nothing but this content: as `b2sum -l 256 FILE` gives it",
+    )
+    how.add_argument(
+        "--forget",
+        action="store_true",
+        help="take it back; also for a file that is gone and was used here",
+    )
+    trust.set_defaults(run=vouching.main)
 
+    for command in (check, explain, diff, trust):
+        command.set_defaults(parser=command)
     for command in (explain, diff):
-        command.add_argument("--workdir", metavar="DIR", help=f"{workdir}; default: this one")
+        command.add_argument("-C", "--workdir", metavar="DIR", help=f"{workdir}; default: this one")
         command.add_argument("--json", action="store_true", help="one JSON document")
     return parser
 
@@ -74,7 +95,7 @@ def _check(options: argparse.Namespace) -> int:
     for notes in report.notes:
         gaps = f"an agent would start under policy {notes.policy} with gaps"
         outcome = gaps if notes.starts else f"no agent would start under policy {notes.policy}"
-        print(f"On this host {outcome}:")
+        print(f"On this host, with nemoclaw {__version__}, {outcome}:")
         for line in notes.lines:
             print(f"  {line}")
     return 0
@@ -83,18 +104,24 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from nemoclaw_core.host import probe
     from nemoclaw_core.plugins import PluginManager
-    from nemoclaw_core.policy import Context, explain, load
+    from nemoclaw_core.policy import Context, explain
+    from nemoclaw_core.policy.resolve import load_merged
 
     context = Context.here(options.workdir)
-    policy = load(options.selector, context=context)
+    policy, merged = load_merged(options.selector, context)
+    idle = explain.idle_denials(policy, merged)
     if not options.json:
         # First, because it can be shown whatever is wrong with a plugin.
-        print(explain.as_text(policy, context.cwd))
+        print(explain.as_text(policy, context.cwd, idle))
+    if options.no_plugins:
+        if options.json:
+            print(json.dumps(explain.as_data(policy, {}, idle), indent=2))
+        return 0
     manager = PluginManager()
     manager.load(policy.plugins)
     plugins = explain.by_plugins(policy, probe(), manager)
     if options.json:
-        print(json.dumps(explain.as_data(policy, plugins), indent=2))
+        print(json.dumps(explain.as_data(policy, plugins, idle), indent=2))
     elif plugins:
         print()
         print(explain.plugins_as_text(plugins))
@@ -113,23 +140,3 @@ def _diff(options: argparse.Namespace) -> int:
     elif found:
         print(diff.as_text(first, second, found))
     return 1 if found else 0
-
-
-def _trust(options: argparse.Namespace) -> int:
-    from nemoclaw_core import trust
-    from nemoclaw_core.events.text import printable
-    from nemoclaw_core.policy.context import Context
-    from nemoclaw_core.policy.locate import read_file
-
-    # Read once: what is vouched for is what was found valid, whatever is written meanwhile.
-    source, _ = read_file(options.file, Context.here())
-    if os.path.basename(source.file) != trust.FILE_NAME:
-        raise UsageError(
-            f"only a file called {trust.FILE_NAME} is used without being named",
-            where=printable(source.file),
-            remedy="name this one with --policy",
-        )
-    path = trust.trust(source.file, source.digest)
-    print(f"{printable(path)}: trusted ({', '.join(source.document.policy) or 'no policy in it'})")
-    print(f"  as long as its content has the BLAKE2b-256 digest {source.digest}")
-    return 0

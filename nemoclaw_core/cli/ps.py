@@ -32,7 +32,7 @@ def running() -> list[dict[str, Any]]:
             continue
         try:
             sock.settimeout(5)
-            control.send_json(sock, {"request": "status"})
+            control.ask(sock, {"request": "status"})
             answer, _ = control.receive_json(sock)
         except (OSError, EOFError):
             continue

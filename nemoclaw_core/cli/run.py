@@ -97,7 +97,7 @@ def _check(given: options.Options) -> None:
     timeout = given.last("--timeout")
     if timeout is not None:
         duration(timeout, "--timeout")
-    environment_options(given)
+    options.check_path(options.environment(given), given.rest[0])
 
 
 def _run(given: options.Options, name: str, started: Callable[[], None] | None) -> int:
@@ -119,8 +119,10 @@ def _supervise(
 ) -> int:
     from .. import planning
     from ..state import ensure_private, runtime_dir
+    from ..workdir import choose_workdir
 
-    workdir = planning.choose_workdir(given.last("--workdir"))
+    workdir = choose_workdir(given.last("--workdir"))
+    launcher.search(workdir)
     try:
         planned = planning.load_plan(
             given.last("--policy"), workdir, use_cache="--no-cache" not in given.flags
@@ -142,7 +144,7 @@ def _supervise(
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     command = Command(
         given.rest,
-        environment=environment_for(plan, name, os.environ, environment_options(given)),
+        environment=environment_for(plan, name, os.environ, options.environment(given)),
         workdir=_start_in(workdir),
         umask=_umask(),
         ttys=ttys,
@@ -168,8 +170,16 @@ def _supervise(
         launcher.close()
         planned.end_delivery()
     planned.post_exit(status, front.reason)
+    if session.memory_kills or "kill" in planned.origins:
+        from ..supervisor import endings
+
+        if session.memory_kills:
+            origin = planned.origins.get("max_memory", "")
+            endings.tell_memory(name, plan, origin, session.memory_kills)
+        if "kill" in planned.origins:
+            endings.tell_forbidden_call(name, planned.origins["kill"], status)
     if front.timed_out:
-        line = planned.timeout_origin if timeout is None else "--timeout"
+        line = planned.origins.get("timeout") if timeout is None else "--timeout"
         remedy = "give it more time with --timeout TIME"
         if timeout is None:
             remedy += " (0 = no end), or in the policy with process.timeout"
@@ -213,7 +223,9 @@ def _check_stdio() -> None:
 
 def _start_in(workdir: str) -> str:
     """The current directory if it lies in the work directory, else the work directory."""
-    cwd = os.getcwd()
+    from ..workdir import current_dir_or_none
+
+    cwd = current_dir_or_none() or workdir
     return cwd if cwd == workdir or cwd.startswith(workdir.rstrip("/") + "/") else workdir
 
 
@@ -252,40 +264,21 @@ def duration(text: str, option: str) -> float:
     return seconds
 
 
-def environment_options(given: options.Options) -> dict[str, str]:
-    """The variables given by ``--env``.
-
-    :raises UsageError: one of them has no name or no value.
-    """
-    found = {}
-    for number, word in enumerate(given.values.get("--env", []), 1):
-        name, equals, value = word.partition("=")
-        problem = "" if equals else "has no `=`"
-        problem = problem if name else "has no name before the `=`"
-        problem = "holds a NUL byte" if "\0" in word else problem
-        if problem:
-            # The word itself is not shown: it may be a secret.
-            raise UsageError(
-                f"what was given {problem}",
-                where=f"--env, number {number} of them",
-                remedy='write --env NAME=VALUE, or --env NAME="$NAME" for a variable of your own',
-            )
-        found[name] = value
-    return found
-
-
 def _warn_of_gaps(plan: dict[str, Any]) -> None:
     if plan["compatibility"] == "strict":
         return
+    from ..events.text import printable
+
     for layer in plan["layers"]:
         for gap in layer["gaps"]:
-            sys.stderr.write(
-                f"nemoclaw: not enforced ({layer['plugin']}): {gap['what']}: {gap['consequence']}\n"
-            )
+            told = printable(f"{gap['what']}: {gap['consequence']}")
+            sys.stderr.write(f"nemoclaw: not enforced ({layer['plugin']}): {told}\n")
 
 
 def _tell_left_behind(left: str) -> None:
     """Warn; the command's exit status stays what it is."""
     if left:
-        paths = ", ".join(left.split("\n"))
+        from ..events.text import printable
+
+        paths = ", ".join(map(printable, left.split("\n")))
         sys.stderr.write(f"nemoclaw: the launcher could not remove {paths}\n")

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     sock = control.connect(check_name(given.sandbox))
     sock.settimeout(_PATIENCE)
     try:
-        control.send_json(sock, {"request": "stop", "grace": duration(given.grace, "--grace")})
+        control.ask(sock, {"request": "stop", "grace": duration(given.grace, "--grace")})
         answer, _ = control.receive_json(sock)
     except TimeoutError:
         raise NemoclawError(

@@ -30,7 +30,8 @@ class Unreachable:
     command: str
     path: str
     because: str
-    remedy: str
+    remedy: str = ""
+    """Empty where the agent is served as well by what it gets instead."""
     instead: str = ""
     """What the agent gets by that name: the next one on the PATH. Empty: nothing."""
 
@@ -110,8 +111,24 @@ def _unreachable(policy: Policy, view: bool) -> Iterator[Unreachable]:
                 first = Unreachable(
                     command=command, path=path, because=problem[0], remedy=problem[1]
                 )
-        if first is not None:
-            yield first
+        if first is None:
+            continue
+        if first.instead and decisive(policy, first.path) is None:
+            # Nothing to mend: it has one, and the first may need more than its own folder. A
+            # wrapper in front of the program itself, as version managers have, is not missed.
+            if _is_script(first.path):
+                continue
+            first = attrs.evolve(first, remedy="")
+        yield first
+
+
+def _is_script(path: str) -> bool:
+    """True for a wrapper: what it runs in the end lies somewhere else."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def _barrier(policy: Policy, path: str, view: bool) -> tuple[str, str] | None:
@@ -131,6 +148,13 @@ def _hidden(policy: Policy, program: str, path: str) -> tuple[str, str] | None:
         return f"is denied by {rule.origin}", "install the program below /usr"
     if rule is not None or any(link.path == path for link in policy.filesystem.links):
         return None
+    if _is_script(path):
+        # Its folder alone would be worse than nothing: it would be found, and fail.
+        because = "is" if path == program else f"leads to {path}, which is"
+        return (
+            f"{because} not in the policy, and a script that starts it from elsewhere",
+            "install the program below /usr",
+        )
     folder = os.path.dirname(path)
     if os.path.basename(folder) in ("bin", "sbin"):
         folder = os.path.dirname(folder)

@@ -18,6 +18,10 @@ _DAY = 86400.0
 _MOMENT = 60.0
 
 
+class LostLog(EventLogError):
+    """A sandbox's folder has the note of its last record, and no log; ``where`` is the log."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Entry:
     """One sandbox's log."""
@@ -32,25 +36,50 @@ class Entry:
     """True while somebody has the log open for writing."""
 
 
-def entries(directory: str | None = None) -> list[Entry]:
-    """Every log in ``directory`` (``state_dir()`` if None), the one written last first."""
+def entries(directory: str | None = None, strays: list[EventLogError] | None = None) -> list[Entry]:
+    """Every log in ``directory`` (``state_dir()`` if None), the one written last first.
+
+    :param strays: gets what lies there and is no log, or not the caller's alone, or has lost its
+        log.
+    :raises EventLogError: there is such a thing, and ``strays`` is None.
+    """
     found = []
     for name in sandboxes(directory):
         try:
-            folder, path = open_folder(name, directory=directory)
-        except FileNotFoundError:
-            continue  # removed since it was listed
-        try:
-            log = open_file(folder, LOG, os.O_RDONLY, f"{path}/{LOG}")
-        except FileNotFoundError:
+            entry = _look(name, directory)
+        except EventLogError as error:
+            if strays is None:
+                raise
+            strays.append(error)
             continue
-        finally:
-            os.close(folder)
-        try:
-            found.append(_entry(name, f"{path}/{LOG}", log))
-        finally:
-            os.close(log)
+        if entry is not None:
+            found.append(entry)
     return sorted(found, key=lambda entry: entry.modified, reverse=True)
+
+
+def _look(name: str, directory: str | None) -> Entry | None:
+    """A sandbox's log; None when there is none, or it was removed since it was listed."""
+    try:
+        folder, path = open_folder(name, directory=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        log = open_file(folder, LOG, os.O_RDONLY, f"{path}/{LOG}")
+    except FileNotFoundError:
+        # The log is made before its head, and removed after it.
+        if HEAD in os.listdir(folder):
+            raise LostLog(
+                f"the log of {name} is gone, and its {HEAD} is still there",
+                where=f"{path}/{LOG}",
+                remedy=f"`nemoclaw logs {name} --verify` says what is missing",
+            ) from None
+        return None
+    finally:
+        os.close(folder)
+    try:
+        return _entry(name, f"{path}/{LOG}", log)
+    finally:
+        os.close(log)
 
 
 def _entry(name: str, path: str, log: int) -> Entry:
@@ -79,25 +108,28 @@ def sandboxes(directory: str | None = None) -> Iterator[str]:
             continue  # not a sandbox's: the folder of control sockets, or a stranger's file
 
 
-def prune(days: float, directory: str | None = None) -> Iterator[tuple[str, str]]:
+def prune(
+    days: float, directory: str | None = None, name: str | None = None
+) -> Iterator[tuple[str, str]]:
     """Remove the folders of sandboxes that ended, and wrote nothing for ``days``.
 
     A folder in which something lies that is not nemoclaw's stays, and so does one with events that
     a plugin has not taken yet.
 
+    :param name: the sandbox whose folder alone is looked at; None = every one.
     :returns: the sandbox of each folder that is old enough, and why it stays; empty if it is gone.
     """
-    for name in sandboxes(directory):
+    for sandbox in sandboxes(directory) if name is None else (name,):
         try:
-            folder, path = open_folder(name, directory=directory)
+            folder, path = open_folder(sandbox, directory=directory)
         except FileNotFoundError:
             continue  # removed since it was listed
         except EventLogError as error:
-            yield name, error.what
+            yield sandbox, error.what
             continue
         try:
             if (kept := _remove(folder, path, time.time() - days * _DAY)) is not None:
-                yield name, kept
+                yield sandbox, kept
         finally:
             os.close(folder)
 

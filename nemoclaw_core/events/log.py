@@ -146,7 +146,11 @@ class EventLog:
         try:
             self._find_end(os.fstat(self._log))
             if not self._make_room(self._size, 0):
-                raise _unwritten(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._path)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except EventLogError:
+            raise
+        except OSError as error:
+            raise _unwritten(error, self._path) from None
         finally:
             locks.unlock(self._log, locks.APPENDING)
 

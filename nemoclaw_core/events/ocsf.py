@@ -112,6 +112,7 @@ def process_ended(
     signal: int | None,
     reason: str,
     duration: float,
+    memory_kills: int = 0,
     role: Role = "agent",
     time: int | None = None,
 ) -> Record:
@@ -122,12 +123,14 @@ def process_ended(
     :param reason: as in :class:`nemoclaw_hookspecs.ExitStatus`: exited, signaled, timeout, stopped
         or failed.
     :param duration: seconds since it was launched.
+    :param memory_kills: processes of the sandbox that the kernel ended for its memory limit.
     """
     how = signal_name(signal) if signal is not None else f"status {code}"
     verb = {"timeout": "ran out of time", "stopped": "was stopped", "failed": "failed"}.get(
         reason, "ended"
     )
-    severity = MEDIUM if reason in ("timeout", "failed") else INFORMATIONAL
+    severity = MEDIUM if reason in ("timeout", "failed") or memory_kills else INFORMATIONAL
+    limit = "; the sandbox reached its memory limit" if memory_kills else ""
     if signal == SIGSYS:
         severity = HIGH  # the system call filter killed it
     record = event(
@@ -135,7 +138,7 @@ def process_ended(
         (1007, 2, "Terminate"),
         code="process-ended",
         severity=severity,
-        message=f"{command(argv)} {verb} with {how} after {duration:.1f} s",
+        message=f"{command(argv)} {verb} with {how} after {duration:.1f} s{limit}",
         time=time,
     )
     record |= {
@@ -144,9 +147,11 @@ def process_ended(
         "process": process_object(context, argv, pid=pid),
         "status_id": 1 if code == 0 and reason == "exited" else 2,
         "status_code": signal_name(signal) if signal is not None else str(code),
-        "status_detail": reason,
+        "status_detail": f"{reason}{limit}",
         "unmapped": {"role": role},
     }
+    if memory_kills:
+        record["unmapped"]["memory_kills"] = memory_kills
     if code is not None:
         record["exit_code"] = code
     if signal is not None:

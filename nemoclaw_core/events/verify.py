@@ -80,7 +80,9 @@ _BEFORE_ALL = _Line(number=0, end=0, digest=chain.START, sequence=0)
 def verify(path: str) -> VerifyResult:
     """Check the log at ``path``, which may be in use.
 
-    :raises FileNotFoundError: there is none.
+    A log that is gone while the note of its last record is still there is one that lost everything.
+
+    :raises FileNotFoundError: there is neither.
     :raises EventLogError: it is not the caller's alone, or a writer holds its lock for too long.
     """
     if os.path.basename(path) != LOG:
@@ -88,7 +90,10 @@ def verify(path: str) -> VerifyResult:
     parent = os.path.dirname(os.path.abspath(path))
     folder, _ = open_folder(os.path.basename(parent), directory=os.path.dirname(parent))
     try:
-        log = open_file(folder, LOG, os.O_RDONLY, path)
+        try:
+            log = open_file(folder, LOG, os.O_RDONLY, path)
+        except FileNotFoundError:
+            return _gone(path, _read_head(folder, parent))
         with open(log, "rb") as file:
             size, head = _snapshot(log, folder, parent)
             return examine(path, file.read(size), head)
@@ -102,13 +107,26 @@ def _snapshot(log: int, folder: int, path: str) -> tuple[int, bytes]:
     try:
         size = os.fstat(log).st_size
         try:
-            descriptor = open_file(folder, HEAD, os.O_RDONLY, f"{path}/{HEAD}")
+            return size, _read_head(folder, path)
         except FileNotFoundError:
             return size, b""
-        with open(descriptor, "rb") as file:
-            return size, file.read(chain.HEAD_SIZE + 1)
     finally:
         locks.unlock(log, locks.APPENDING)
+
+
+def _read_head(folder: int, path: str) -> bytes:
+    with open(open_file(folder, HEAD, os.O_RDONLY, f"{path}/{HEAD}"), "rb") as file:
+        return file.read(chain.HEAD_SIZE + 1)
+
+
+def _gone(path: str, head: bytes) -> VerifyResult:
+    """What is said about a head without a log: its writer makes the log first."""
+    noted = chain.parse_head(head)
+    what = f"{LOG} is gone, and {HEAD} is still there"
+    if noted is not None and noted[0]:
+        what += f": {_named(range(1, noted[0] + 1))} missing"
+    problem = Problem(kind="missing", line=1, what=what)
+    return VerifyResult(path=path, records=0, digest=chain.START, problems=(problem,))
 
 
 def examine(path: str, data: bytes, head: bytes) -> VerifyResult:

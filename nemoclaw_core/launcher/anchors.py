@@ -1,13 +1,22 @@
 """Mount points for masks of paths that do not exist.
 
 A policy may deny ``.git/hooks`` where there is no ``.git`` yet. A mask needs a mount point,
-so an empty directory of that name is made on the host, and removed again when the launcher
-ends. It is made as long as the mask must hold, because otherwise the agent could make it itself.
+so an empty directory of that name (an *anchor*) is made on the host, and removed again when the
+launcher ends. It is made as long as the mask must hold, because otherwise the agent could make it
+itself.
 
-An agent of another sandbox may be at work in the same place. So everything is done by descriptor,
-what is removed is first seen to be what was made, and which directories are anchors is written down
-where no agent can write: in the registry, a private directory, as empty files named by device and
-inode number.
+Launchers of several sandboxes, also of several users, may be at work in the same place at any
+moment, and any of them may be killed. So an anchor
+
+* is known by its mode, which mkdir(2) gives it at once: there is no moment in which one that is
+  there is not known as one, and whoever finds one that a killed launcher has left removes it;
+* is share-locked (flock(2)) by every launcher that needs it, from before its mask is mounted until
+  the sandbox has ended; who has taken the lock looks whether the anchor is still there, and else
+  starts over;
+* is removed by the one who gets the lock for itself alone: the last one.
+
+An agent may be at work there too. So everything is done by descriptor, what is removed is first
+seen to be what was held, and no more than an empty directory is ever removed.
 """
 
 from __future__ import annotations
@@ -16,32 +25,38 @@ import errno
 import fcntl
 import os
 import select
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PATIENCE = 100
-"""Hundredths of a second to wait for a lock: another launcher holds it for an instant only."""
+_MODE = 0o1755
+"""With the sticky bit, which says nothing in a directory that one user alone can write."""
+_MASK, _MARK = 0o1722, 0o1700  # What a default ACL (acl(5)) leaves of the mode: it can take bits.
+_ATTEMPTS = 100
+_PAUSE = 0.01
+"""Seconds between attempts to get a lock that another launcher holds for an instant only."""
 
 
-def entry(registry: str, found: os.stat_result) -> str:
-    """The file that says in a registry that this directory is an anchor."""
-    return f"{registry}/anchor-{found.st_dev}-{found.st_ino}"
+def is_anchor(found: os.stat_result) -> bool:
+    """True for a directory of the mode that marks an anchor."""
+    return stat.S_ISDIR(found.st_mode) and found.st_mode & _MASK == _MARK
+
+
+def is_empty_anchor(path: str) -> bool:
+    """True when there is an anchor at ``path``, and nothing in it."""
+    try:
+        return is_anchor(os.lstat(path)) and not os.listdir(path)
+    except OSError:
+        return False
 
 
 class Anchors:
-    """The directories that one launcher has made, or shares with others that need them too.
+    """The anchors that one launcher has made, or shares with others that need them too."""
 
-    Each is held by a lock that all its users share, so that the first one to end does not remove
-    the mount point of the others.
-
-    :param registry: the private directory; empty for none: then nothing is shared.
-    """
-
-    def __init__(self, registry: str = "") -> None:
-        self._registry = registry
+    def __init__(self) -> None:
         self.failed_at = -1
         """Index of the step whose directory could not be made; -1 for none."""
         # Name, descriptor of the directory that it is in, and of itself; outermost first.
@@ -50,100 +65,206 @@ class Anchors:
     def make(self, steps: list[dict[str, Any]]) -> None:
         """Make the directories for the masks of a plan's steps.
 
+        Also where the plan knows a directory: that may have been the anchor of another launcher,
+        removed since.
+
         :raises OSError: naming the mask's path: it cannot be made there, or something other than a
             directory has taken the place since the plan was made (ENOTDIR), also a symbolic link
             (ELOOP).
         """
-        for index, step in enumerate(steps):
-            if step["op"] == "mask" and step["kind"] in ("missing", "directory"):
+        umask = os.umask(0)  # Of this process, which has one thread: it must not take the mark off.
+        try:
+            for index, path in _targets(steps):
                 try:
-                    self._walk(step["target"], make=step["kind"] == "missing")
+                    self._walk(path, make=True)
                 except OSError as error:
                     self.failed_at = index
-                    raise OSError(error.errno, error.strerror, step["target"]) from None
+                    raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.umask(umask)
+
+    def find(self, steps: list[dict[str, Any]]) -> None:
+        """Hold the anchors that are there for the masks of a plan's steps, and make none."""
+        for _, path in _targets(steps):
+            try:
+                self._walk(path, make=False)
+            except OSError:
+                continue  # Not there, or out of reach: nothing of ours.
 
     def _walk(self, path: str, *, make: bool) -> None:
-        """Go down to ``path``; make what is missing, and hold what is an anchor."""
         folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in path[1:].split("/"):
-                fresh = make and self._mkdir(folder, name)
-                try:
-                    inner = os.open(name, _DIRECTORY, dir_fd=folder)
-                except PermissionError:
-                    # Passing through is enough; what cannot be read is no anchor.
-                    inner = os.open(name, _DIRECTORY | os.O_PATH, dir_fd=folder)
-                if fresh:
-                    self._adopt(folder, inner)
-                if fresh or self._is_registered(inner):
-                    self._hold(name, folder, inner)
+                inner = self._enter(folder, name, make)
                 os.close(folder)
                 folder = inner
         finally:
             os.close(folder)
 
-    def _mkdir(self, folder: int, name: str) -> bool:
-        try:
-            os.mkdir(name, 0o755, dir_fd=folder)
-        except FileExistsError:
-            return False
-        return True
-
-    def _adopt(self, folder: int, inner: int) -> None:
-        """Register a new anchor and, as root, give it to its parent's owner.
-
-        Between making and opening it an agent may have put something else in its place: only an
-        empty directory of the caller's own is taken for it.
-        """
-        found = os.fstat(inner)
-        if found.st_uid != os.geteuid() or os.listdir(inner):
-            raise OSError(errno.ESTALE, "the mount point of a mask was replaced while it was made")
-        if self._registry:
-            path = entry(self._registry, found)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if os.geteuid() == 0:
-            parent = os.fstat(folder)
-            os.fchown(inner, parent.st_uid, parent.st_gid)
-
-    def _is_registered(self, inner: int) -> bool:
-        return bool(self._registry) and os.path.exists(entry(self._registry, os.fstat(inner)))
-
-    def _hold(self, name: str, folder: int, inner: int) -> None:
-        held = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 3)
-        for attempt in range(_PATIENCE):
+    def _enter(self, folder: int, name: str, make: bool) -> int:
+        """Open a directory, made if it is missing, and held if it is an anchor."""
+        fresh = False
+        for _ in range(_ATTEMPTS):
             try:
-                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == _PATIENCE - 1:
-                    os.close(held)
+                inner = os.open(name, _DIRECTORY, dir_fd=folder)
+            except PermissionError:
+                # Passing through is enough; what cannot be read is no anchor.
+                return os.open(name, _DIRECTORY | os.O_PATH, dir_fd=folder)
+            except FileNotFoundError:
+                if not make:
                     raise
-                select.select((), (), (), 0.01)
-        above = fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, 3)
-        self._held.append((name, above, held))
+                fresh = _mkdir(folder, name)
+                continue
+            if not fresh and not is_anchor(os.fstat(inner)):
+                return inner
+            try:
+                if self._hold(name, folder, inner):
+                    return inner
+            except BaseException:
+                os.close(inner)
+                raise
+            os.close(inner)  # Its last user has removed it meanwhile.
+        raise OSError(errno.EAGAIN, "another process makes and removes it all the time")
 
-    def remove(self) -> None:
-        """Remove what nobody else needs, and what nobody has put anything into."""
+    def _hold(self, name: str, folder: int, inner: int) -> bool:
+        """Lock an anchor, and keep it locked; False when it is not there any more."""
+        held = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 3)
+        above = -1
+        try:
+            _share(held)
+            if not _is_there(name, folder, held):
+                return False
+            if _holds_anchors_alone(held):
+                if os.geteuid() == 0:
+                    _give_to_owner(folder, held)
+                above = fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, 3)
+                self._held.append((name, above, held))
+            return True  # Not held when it is not empty: then it is in use, and nobody removes it.
+        finally:
+            if above < 0:
+                os.close(held)
+
+    def remove(self) -> bool:
+        """Remove what nobody else needs, and what nobody has put anything into.
+
+        :returns: False when something is left that others still use.
+        """
+        alone = True
         for name, above, held in reversed(self._held):
             try:
-                self._remove(name, above, held)
+                alone = _remove(name, above, held) and alone
             except OSError as error:
-                # Still used by another launcher, filled, moved away, or replaced: not ours to take.
+                # Moved away, replaced, or in a place where its maker alone may remove it.
                 if error.errno not in _NOT_OURS:
                     raise
             finally:
                 os.close(held)
                 os.close(above)
         self._held.clear()
+        return alone
 
-    def _remove(self, name: str, above: int, held: int) -> None:
-        ours = os.fstat(held)
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def remove_left(steps: list[dict[str, Any]]) -> None:
+    """Remove the anchors of a launcher that was killed, for the masks of its plan's steps."""
+    for _ in range(_ATTEMPTS // 4):
+        anchors = Anchors()
+        anchors.find(steps)
+        if anchors.remove():
+            return
+        # An init that it has just cloned dies too, and holds copies of its locks until then.
+        select.select((), (), (), _PAUSE)
+
+
+def _targets(steps: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [
+        (index, step["target"])
+        for index, step in enumerate(steps)
+        if step["op"] == "mask" and step["kind"] in ("missing", "directory")
+    ]
+
+
+def _mkdir(folder: int, name: str) -> bool:
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.mkdir(name, _MODE, dir_fd=folder)
+        except FileExistsError:
+            return False
+        except PermissionError:
+            # In an anchor that root has made, and gives to its parent's owner in an instant.
+            if attempt == _ATTEMPTS - 1 or not is_anchor(os.fstat(folder)):
+                raise
+            select.select((), (), (), _PAUSE)
+        else:
+            return True
+    return False
+
+
+def _share(held: int) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            select.select((), (), (), _PAUSE)
+
+
+def _is_there(name: str, above: int, held: int) -> bool:
+    ours = os.fstat(held)
+    try:
         found = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _holds_anchors_alone(held: int) -> bool:
+    """True for a directory that is empty, or has nothing but anchors in it."""
+    for name in os.listdir(held):
+        try:
+            if not is_anchor(os.stat(name, dir_fd=held, follow_symlinks=False)):
+                return False
+        except FileNotFoundError:
+            continue
+    return True
+
+
+def _give_to_owner(folder: int, held: int) -> None:
+    """As root: give a new anchor to its parent's owner, who may want to use it.
+
+    Every launcher of root's does it, before it makes another one inside.
+    """
+    found, parent = os.fstat(held), os.fstat(folder)
+    if found.st_uid == 0 and not os.listdir(held):
+        os.fchown(held, parent.st_uid, parent.st_gid)
+
+
+def _remove(name: str, above: int, held: int) -> bool:
+    """Remove an anchor; False when somebody else still uses it, who removes it later."""
+    while True:
+        # Nobody must fail for a lock of one who fails.
+        fcntl.flock(held, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not _is_there(name, above, held):
+            return True
+        try:
             os.rmdir(name, dir_fd=above)
-            if self._registry:
-                os.unlink(entry(self._registry, ours))
+            return True
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        if not _holds_anchors_alone(held):
+            # Somebody uses the directory for good: a `.git` that became a repository.
+            os.fchmod(held, stat.S_IMODE(os.fstat(held).st_mode) & ~stat.S_ISVTX)
+            return True
+        fcntl.flock(held, fcntl.LOCK_UN)
+        # Who uses what is in it removes that first, and then finds this one without a lock.
+        if os.listdir(held):
+            return False
 
 
-_NOT_OURS = (errno.EAGAIN, errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR, errno.EBUSY)
+_NOT_OURS = (errno.ENOENT, errno.ENOTDIR, errno.EBUSY, errno.EACCES, errno.EPERM)

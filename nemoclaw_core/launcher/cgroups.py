@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PREFIX = "nemoclaw-"
+_MEMORY_LIMITS = {
+    "memory.max": "memory.events",
+    "memory.limit_in_bytes": "memory.oom_control",
+}
+"""The file with the limit, and the one that counts what came of it; of cgroup v2 and v1."""
 _STALE = 300.0
 """Seconds for which a group must have been empty to be nobody's."""
 
@@ -49,6 +54,38 @@ def join(path: str) -> None:
         os.write(descriptor, b"0")
     finally:
         os.close(descriptor)
+
+
+def memory_kills(steps: list[dict[str, Any]], paths: list[str]) -> int:
+    """How many processes of these groups the kernel ended because their memory limit was met.
+
+    A process that is ended because the whole host has no memory left counts only if the group had
+    met its own limit too.
+    """
+    found = 0
+    for step in steps:
+        if step["op"] != "join_cgroup":
+            continue
+        limits = [file for file, _ in step["settings"] if file in _MEMORY_LIMITS]
+        for path in paths:
+            if limits and os.path.dirname(path) == step["parent"]:
+                found += _kills(path, limits[0])
+    return found
+
+
+def _kills(path: str, limit: str) -> int:
+    events = _counters(f"{path}/{_MEMORY_LIMITS[limit]}")
+    kills = events.get(b"oom_kill", 0)
+    if kills and limit == "memory.limit_in_bytes":
+        with open(f"{path}/memory.failcnt", "rb", buffering=0) as file:
+            return kills if int(file.read()) else 0
+    return kills if events.get(b"oom", kills) else 0
+
+
+def _counters(path: str) -> dict[bytes, int]:
+    with open(path, "rb", buffering=0) as file:
+        pairs = [line.split() for line in file.read().splitlines()]
+    return {pair[0]: int(pair[1]) for pair in pairs}
 
 
 def unshare(steps: list[dict[str, Any]]) -> None:

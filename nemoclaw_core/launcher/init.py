@@ -18,6 +18,7 @@ import struct
 
 from . import cgroups, kernel, operations, wire
 from .mounts import VIEW_OPERATIONS, View
+from .orphans import leave_ender
 from .watch import PERIOD, Watch
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ def run(
     channel: _socket.socket,
     lifeline: int,
     groups: list[str],
+    leash: int,
 ) -> None:
     """Live as the sandbox's init. Never returns: ends the process.
 
@@ -59,11 +61,14 @@ def run(
     :param lifeline: read end of a pipe that only the launcher holds open: end of file means that
         the launcher died before this process could ask for a parent-death signal.
     :param groups: control groups to join.
+    :param leash: for :func:`.orphans.leave_ender`; -1 with a PID namespace, which needs none.
     """
     try:
         idmaps = view.idmaps.values() if view is not None else ()
-        _keep_only(channel.fileno(), lifeline, *idmaps)
+        _keep_only(channel.fileno(), lifeline, *idmaps, *((leash,) if leash >= 0 else ()))
         try:
+            if leash >= 0:
+                _leave_ender(leash)
             watch = _seal(plan["steps"], view, caller, groups)
         except Failed as error:
             wire.send_report(channel, wire.FAILED, error.index, error.number, str(error))
@@ -80,6 +85,13 @@ def run(
         finally:
             os._exit(1)
     os._exit(0)
+
+
+def _leave_ender(leash: int) -> None:
+    try:
+        leave_ender(leash)
+    except OSError as error:
+        raise Failed(-1, error) from None
 
 
 def _keep_only(*descriptors: int) -> None:

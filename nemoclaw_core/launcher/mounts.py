@@ -18,9 +18,12 @@ import os
 import stat
 
 from . import kernel
+from .covers import cover
+from .sockets import Found
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _SAFE = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
@@ -76,8 +79,8 @@ class View:
         self._private: list[str] = []
         self._close_later: list[int] = []
         self._devices: list[tuple[str, int]] = []
-        self.foreign: list[str] = []
-        """Sockets of the host's programs, to be covered in the next sandbox."""
+        self.foreign: Callable[[], Found] = Found
+        """Finds the sockets of the host's programs, to be covered in the next sandbox."""
         self.failed_at = -1
 
     def prepare(self, steps: list[dict[str, Any]], avoid: list[str]) -> None:
@@ -123,14 +126,13 @@ class View:
             getattr(self, steps[index]["op"])(steps[index])
         for base, shm_size in self._devices:
             self._own_devices(base, shm_size)
-        for path in self.foreign:
-            self._cover_socket(path)
+        self.failed_at = -1
+        cover(self.root, steps, self.foreign())
         os.fchdir(self.root)
         kernel.pivot_root(".", ".")
         kernel.detach(".")
         os.chdir("/")
         os.close(self.root)
-        self.failed_at = -1
 
     def _begin(self, used: list[str]) -> None:
         """Cut this namespace's mounts off from the host's, and mount the empty root."""
@@ -325,19 +327,6 @@ class View:
             tree = self._copy("/dev/null", "device", _CLOSED)
             kernel.move_mount(tree, target)
             os.close(tree)
-            os.close(target)
-
-    def _cover_socket(self, path: str) -> None:
-        try:
-            target = self._inside(path)
-        except FileNotFoundError:
-            return  # Masked with its directory, or gone.
-        try:
-            if stat.S_ISSOCK(os.fstat(target).st_mode):
-                tree = self._copy("/dev/null", "device", _CLOSED)
-                kernel.move_mount(tree, target)
-                os.close(tree)
-        finally:
             os.close(target)
 
     def devices(self, step: dict[str, Any]) -> None:

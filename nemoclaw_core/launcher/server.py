@@ -14,10 +14,10 @@ import os
 import select
 
 from . import cgroups, check, init, kernel, operations, wire
-from .anchors import Anchors
+from .anchors import Anchors, remove_left
 from .mounts import View
-from .orphans import end_orphans
-from .sockets import foreign_sockets
+from .orphans import end_at_once, end_orphans
+from .sockets import Early, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class _Sandbox:
         self.pid = 0
         self.cgroups: list[str] = []
         self.remove: list[str] = []
+        self.leash: _socket.socket | None = None
 
     def clean(self) -> list[str]:
         """Remove everything; returns what could not be removed."""
@@ -58,6 +59,7 @@ def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
     :param files: what it was asked to unlink.
     """
     cgroups.remove_of(plan.get("steps", []), pid)
+    remove_left(plan.get("steps", []))
     for path in files:
         try:
             os.unlink(path)
@@ -76,6 +78,7 @@ class Server:
         self.adopts = False
         self.failure: init.Failed | None = init.Failed(-1, OSError(errno.EINVAL, "no plan"))
         self.anchors = Anchors()
+        self.early: Early | None = None
         self.caller = os.getuid(), os.getgid()
         self.sandboxes: dict[int, _Sandbox] = {}
         self.lifeline, self.lifeline_held = os.pipe2(os.O_CLOEXEC)
@@ -112,6 +115,8 @@ class Server:
         kind, *rest = message
         if kind == "plan":
             self._prepare(*rest)
+        elif kind == "search":
+            self.early = Early(rest[0])
         elif kind == "kill":
             if rest[0] in self.sandboxes:
                 os.kill(self.sandboxes[rest[0]].pid, _signal.SIGKILL)
@@ -139,7 +144,6 @@ class Server:
                 user = next((step for step in steps if step["op"] == "set_user"), None)
                 owner = self.caller if user is None else (user["uid"], user["gid"])
                 view = View(owner[0], owner[1], _idmaps(steps, owner))
-                self.anchors = Anchors(avoid[0] if avoid else "")
                 self.anchors.make(steps)
                 own = operations.clone_flags(plan) & kernel.CLONE_FLAGS["user"]
                 kernel.unshare(kernel.CLONE_FLAGS["mount"] | own)
@@ -169,13 +173,22 @@ class Server:
         try:
             cgroups.make(self.plan["steps"], request["name"], sandbox.cgroups)
             if self.view is not None:
-                self.view.foreign = foreign_sockets(self.plan["steps"])
+                early, self.early = self.early, None
+                self.view.foreign = look(self.plan["steps"], request["written"], early)
+            theirs = None
+            if self.adopts:
+                sandbox.leash, theirs = wire.pair()
             pid = kernel.clone(operations.clone_flags(self.plan))
         except OSError as error:
             self._refuse(sandbox, init.Failed(-1, error))
             return
         if pid == 0:
-            init.run(self.plan, self.view, self.caller, channel, self.lifeline, sandbox.cgroups)
+            leash = -1 if theirs is None else theirs.fileno()
+            init.run(
+                self.plan, self.view, self.caller, channel, self.lifeline, sandbox.cgroups, leash
+            )
+        if theirs is not None:
+            theirs.close()
         sandbox.pid = pid
         self.sandboxes[number] = sandbox
         try:
@@ -208,14 +221,21 @@ class Server:
     def _gone(self, number: int) -> None:
         """Every process of the sandbox has ended: remove what is left, then let go."""
         sandbox = self.sandboxes.pop(number)
-        if self.adopts:
+        if sandbox.leash is not None:
+            end_at_once(sandbox.leash)
             end_orphans({other.pid for other in self.sandboxes.values()})
+        try:
+            kills = cgroups.memory_kills(self.plan["steps"], sandbox.cgroups)
+        except OSError:
+            kills = 0  # Somebody has removed the group: nothing can be said.
         left = sandbox.clean()
-        if left:
-            try:
+        try:
+            if kills:
+                wire.send_report(sandbox.channel, wire.OUT_OF_MEMORY, value=kills)
+            if left:
                 wire.send_report(sandbox.channel, wire.LEFT_BEHIND, text="\n".join(left))
-            except OSError:
-                pass  # The supervisor is gone; nobody is left to tell.
+        except OSError:
+            pass  # The supervisor is gone; nobody is left to tell.
         sandbox.channel.close()
 
 

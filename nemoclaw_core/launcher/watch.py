@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _MOUNTED = ("bind_mount", "tmpfs", "file_mount", "mask", "proc", "devices")
 PERIOD = 2000
 """Milliseconds between two looks at the paths."""
-_ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
 
 class Watch:
@@ -39,10 +38,17 @@ class Watch:
         while part := os.read(self.descriptor, 1 << 16):
             parts.append(part)
         mounted = set()
-        for line in b"".join(parts).splitlines():
-            path = line.split(b" ")[1]
-            if b"\\" in path:
-                for escape, character in _ESCAPES:
-                    path = path.replace(escape, character)
-            mounted.add(os.fsdecode(path))
+        # Line feeds in names are escaped there, and no other character that ends a line.
+        for line in b"".join(parts).split(b"\n"):
+            if line:
+                mounted.add(os.fsdecode(_unescape(line.split(b" ")[1])))
         return [target for target in self._targets if target not in mounted]
+
+
+def _unescape(path: bytes) -> bytes:
+    """Undo what proc(5) does to space, tab, line feed, ``#`` and backslash: a backslash, and three
+    octal digits. From left to right, so that an escaped backslash begins nothing."""
+    if b"\\" not in path:
+        return path
+    first, *others = path.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in others)

@@ -35,6 +35,7 @@ TERMINAL = 6  # descriptor: master of the command's pseudoterminal
 CREATED = 7  # value: pid of the sandbox's init, where the launcher is
 UNCOVERED = 9  # text: paths whose mounts were taken away from outside; the sandbox ends
 LEFT_BEHIND = 8  # text: what the launcher could not remove, a path a line
+OUT_OF_MEMORY = 10  # value: how many processes the kernel ended for the memory limit
 _REPORT = struct.Struct("=BiiH")
 _MAX_TEXT = 4096
 

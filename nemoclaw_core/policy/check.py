@@ -11,10 +11,12 @@ from nemoclaw_hookspecs import Origin, PluginPolicy, PolicyError
 from . import files
 from .document import PluginsTable
 from .merge import Merged, Written, merge
-from .problems import Problem, refuse
+from .problems import Key, Problem, refuse
 from .reader import Source, did_you_mean, parse
 
 ROUTES = ("deny", "ask")
+_ROUTED = (("default",), ("sensitive",), ("hosts",), ("rules",))
+"""Keys of ``inference`` that name no backend anew."""
 
 
 def read_source(file: str, content: bytes, digest: str, shipped: Source | None) -> Source:
@@ -122,11 +124,16 @@ def _plugin_lists(source: Source) -> dict[str, dict[str, Origin]]:
 
 
 def _references(merged: Merged) -> Iterator[Problem]:
-    # Where a table could not be read, what it defines is not known: no second error for that.
-    if not any(("policy", name, "inference") in each.broken for each, name in merged.lineage):
+    if any(("policy", name, "extends") in each.broken for each, name in merged.lineage):
+        return  # What it builds on is not known.
+    # Where something could not be read, what it defines is not known: no second error for that.
+    if not any(
+        key[:3] == ("policy", name, "inference") and key[3:4] not in _ROUTED
+        for each, name in merged.lineage
+        for key in each.broken
+    ):
         yield from _routes(merged)
-    if not any(key[0] == "credential" for each, _ in merged.lineage for key in each.broken):
-        yield from _credentials(merged)
+    yield from _credentials(merged)
 
 
 def _routes(merged: Merged) -> Iterator[Problem]:
@@ -154,8 +161,10 @@ def _credentials(merged: Merged) -> Iterator[Problem]:
         (backend, backend.value.options.get("credential"))
         for backend in merged.table("inference.backends").values()
     ]
+    # A key that nobody knows may be meant as `credential`.
+    unread = {key[1] if len(key) > 1 else "" for key in _broken(merged, "credential")}
     for user, name in uses:
-        if isinstance(name, str) and name not in known:
+        if isinstance(name, str) and name not in known and not unread & {"", name}:
             yield Problem(
                 user.inside("credential"),
                 f'there is no credential "{name}"',
@@ -173,3 +182,11 @@ def _credentials(merged: Merged) -> Iterator[Problem]:
                 "and would be visible inside",
                 "take it out of the environment",
             )
+
+
+def _broken(merged: Merged, table: str) -> Iterator[Key]:
+    """What could not be read of a table of the file, or of one that may be meant as it."""
+    for source, _ in merged.lineage:
+        for key in source.broken:
+            if key[0] == table or (len(key) == 1 and key != ("plugins",)):
+                yield key

@@ -11,6 +11,8 @@ from .walk import Observer, Walked, kind_of
 
 WALLS = Origin(file="nemoclaw", line=0, key="walls")
 """The origin of what is denied without being written down: nemoclaw's own files."""
+CODE = Origin(file="nemoclaw:", line=0, key="its own code")
+"""The origin of what is read-only without being written down: what nemoclaw is imported from."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -85,6 +87,26 @@ class Combination:
             self._hold(each.walked.barrier, each.origin)
         elif enclosing.access == "write" or always:
             self._add_denial(path, "missing", (-1, -1), each)
+
+    def keep(self, each: Found) -> None:
+        """Keep what would be writable from being changed, replaced, or made."""
+        for step in each.walked.links:
+            if step.last and self.is_writable(step.path):
+                # A link can be covered like a file: then it cannot be replaced.
+                entry = self.observer.entry(step.path)
+                self._add_denial(step.path, "file", (entry.uid, entry.gid), each)
+        path, entry = each.walked.path, each.walked.entry
+        if each.walked.loop or not self.is_writable(path):
+            return
+        if entry.kind in ("missing", "unreadable"):
+            self.deny(each)
+        else:
+            self.grants[path] = self._rule("read", each.walked, each.origin)
+
+    def is_writable(self, path: str) -> bool:
+        """Whether the grants that were added so far let the agent write at a path."""
+        above = next((self.grants[up] for up in upward(path) if up in self.grants), None)
+        return above is not None and above.access == "write"
 
     def _hold(self, path: str, origin: Origin) -> None:
         known = self.grants.get(path)

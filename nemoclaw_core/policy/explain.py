@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from nemoclaw_hookspecs import Host, NetworkRule, Origin, Policy
 
-from .combine import WALLS
+from nemoclaw_core.events.text import printable
+
+from .combine import CODE, WALLS
 from .quantities import show_duration, show_size
 
 if TYPE_CHECKING:
     from ..plugins import PluginManager
+    from .merge import Merged
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -26,14 +29,36 @@ class Value:
     origin: Origin | None
 
 
-def values(policy: Policy) -> Iterator[Value]:
-    """Every value of a policy, domain by domain, in reading order."""
-    yield from _filesystem(policy)
+def values(policy: Policy, idle: Sequence[Value] = ()) -> Iterator[Value]:
+    """Every value of a policy, domain by domain, in reading order.
+
+    :param idle: see :func:`idle_denials`.
+    """
+    yield from _filesystem(policy, idle)
     yield from _process(policy)
     yield from _syscalls(policy)
     yield from _network(policy)
     yield from _inference(policy)
     yield from _plugins(policy)
+
+
+def idle_denials(policy: Policy, merged: Merged) -> tuple[Value, ...]:
+    """What is written under ``deny`` and is none of the policy's rules: it has no more to deny.
+
+    Such a line took the grants away that it covered, or nothing that is granted matches it.
+    """
+    used = {str(rule.origin) for rule in policy.filesystem.rules if rule.access == "deny"}
+    return tuple(
+        Value(
+            domain="filesystem",
+            key="deny",
+            value={"path": each.value.text, "kind": "idle"},
+            shown=f"{each.value.text}  (nothing left to deny)",
+            origin=each.origin,
+        )
+        for each in merged.items("filesystem.deny")
+        if str(each.origin) not in used
+    )
 
 
 def by_plugins(policy: Policy, host: Host, manager: PluginManager) -> dict[str, list[str]]:
@@ -57,10 +82,13 @@ def by_plugins(policy: Policy, host: Host, manager: PluginManager) -> dict[str, 
     return found
 
 
-def as_data(policy: Policy, plugins: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def as_data(
+    policy: Policy, plugins: Mapping[str, Sequence[str]], idle: Sequence[Value] = ()
+) -> dict[str, Any]:
     """The policy as JSON: the hooks' view of it, with the origin of each value.
 
     :param plugins: what the plugins say, see :func:`by_plugins`.
+    :param idle: see :func:`idle_denials`.
     """
     found: list[dict[str, Any]] = [
         {
@@ -69,7 +97,7 @@ def as_data(policy: Policy, plugins: Mapping[str, Sequence[str]]) -> dict[str, A
             "value": each.value,
             "origin": None if each.origin is None else attrs.asdict(each.origin),
         }
-        for each in values(policy)
+        for each in values(policy, idle)
     ]
     return {
         "policy": policy.name,
@@ -82,12 +110,13 @@ def as_data(policy: Policy, plugins: Mapping[str, Sequence[str]]) -> dict[str, A
     }
 
 
-def as_text(policy: Policy, cwd: str) -> str:
+def as_text(policy: Policy, cwd: str, idle: Sequence[Value] = ()) -> str:
     """The policy as a table for a terminal.
 
     :param cwd: file names below it are shown relative to it.
+    :param idle: see :func:`idle_denials`.
     """
-    rows = list(values(policy))
+    rows = list(values(policy, idle))
     key_width = max(len(each.key) for each in rows)
     shown = [f"  {each.key:<{key_width}}  {each.shown}" for each in rows]
     width = min(max(map(len, shown)), 76)
@@ -98,13 +127,15 @@ def as_text(policy: Policy, cwd: str) -> str:
             domain = each.domain
             lines += ["", domain]
         lines.append(f"{text:<{width}}  {_place(each.origin, cwd)}")
-    return "\n".join(lines)
+    # Paths may have been named by an agent.
+    return "\n".join(map(printable, lines))
 
 
 def plugins_as_text(plugins: Mapping[str, Sequence[str]]) -> str:
     """What the plugins say (see :func:`by_plugins`), under a heading each."""
     parts = (
-        "\n".join((f"plugin {name}", *(f"  {row}" for row in plugins[name]))) for name in plugins
+        "\n".join((f"plugin {name}", *(f"  {printable(row)}" for row in plugins[name])))
+        for name in plugins
     )
     return "\n\n".join(parts)
 
@@ -112,14 +143,14 @@ def plugins_as_text(plugins: Mapping[str, Sequence[str]]) -> str:
 def _place(origin: Origin | None, cwd: str) -> str:
     if origin is None:
         return "built in"
-    if origin == WALLS:
-        return "always, by nemoclaw"
+    if origin in (WALLS, CODE):
+        return "always, by nemoclaw" if origin == WALLS else "always: nemoclaw's own code"
     return f"{_file(origin.file, cwd)}:{origin.line}"
 
 
 def _file(path: str, cwd: str) -> str:
-    start = cwd.rstrip("/") + "/"
-    return path.removeprefix(start)
+    # Empty where the current directory is gone.
+    return path.removeprefix(f"{cwd.rstrip('/')}/") if cwd else path
 
 
 def _scalar(
@@ -148,7 +179,7 @@ def _list(
         yield Value(domain=domain, key=key, value=item, shown=str(item), origin=origin)
 
 
-def _filesystem(policy: Policy) -> Iterator[Value]:
+def _filesystem(policy: Policy, idle: Sequence[Value]) -> Iterator[Value]:
     table, domain = policy.filesystem, "filesystem"
     order = ("read", "write", "deny")
     for rule in sorted(table.rules, key=lambda each: order.index(each.access)):
@@ -160,6 +191,7 @@ def _filesystem(policy: Policy) -> Iterator[Value]:
             shown=f"{rule.path}{note}",
             origin=rule.origin,
         )
+    yield from idle
     for link in table.links:
         yield Value(
             domain=domain,

@@ -16,10 +16,11 @@ SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 """The policies that come with nemoclaw."""
 
 
-def read_file(path: str, uid: int) -> tuple[bytes, str]:
+def read_file(path: str, uid: int, *, names: bool = True) -> tuple[bytes, str]:
     """The content of a policy file and the digest of it.
 
     :param uid: the caller; the file must be theirs or root's.
+    :param names: whoever named the file could have named a policy instead, for the remedy.
     :raises PolicyError: missing, unreadable, not a regular file, too large, or not trustworthy.
     """
     try:
@@ -31,7 +32,7 @@ def read_file(path: str, uid: int) -> tuple[bytes, str]:
         raise PolicyError(
             "there is no such policy file",
             where=path,
-            remedy=_what_else(path)
+            remedy=_what_else(path, names)
             if os.path.isdir(folder)
             else f"check the path: there is no directory {folder}",
         ) from None
@@ -69,10 +70,12 @@ def read_file(path: str, uid: int) -> tuple[bytes, str]:
     return content, digest(content)
 
 
-def _what_else(path: str) -> str:
+def _what_else(path: str, names: bool) -> str:
     if os.path.islink(path):
         return f"it is a link that leads nowhere: mend or remove it (it says {os.readlink(path)})"
-    return "check the path; a policy that ships is named without one: --policy readonly"
+    if not names:
+        return "check the path: what is asked for here is a file, and not a policy's name"
+    return "check the path; a policy that ships is named without one: readonly"
 
 
 def _trusted(path: str, found: os.stat_result, uid: int) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import time
 from collections.abc import Iterator
 
 import attrs
-from nemoclaw_hookspecs import PolicyError
+from nemoclaw_hookspecs import PolicyError, UsageError
 
 from nemoclaw_core import state, trust
 from nemoclaw_core.events.text import printable
-from nemoclaw_core.launcher import anchors
 from nemoclaw_core.observe import observe
 
 from . import files
@@ -45,9 +43,16 @@ def split_selector(selector: str | None) -> tuple[str | None, str]:
     A selector with a slash, or that ends in ``.toml``, names a file.
 
     :raises PolicyError: it is neither.
+    :raises UsageError: it is empty.
     """
     if selector is None:
         return None, DEFAULT
+    if not selector:
+        raise UsageError(
+            "the policy that was named is empty",
+            remedy="name one, or leave it out for the default policy; a variable of your shell may "
+            "not be set",
+        )
     head, colon, tail = selector.rpartition(":")
     if colon and _is_file(head) and not _is_file(tail):
         _check_name(tail, selector)
@@ -73,7 +78,7 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
     shipped, path = read_shipped()
     observer.note(path, "file", shipped.digest)
     if file is not None:
-        source = _read(os.path.join(context.cwd, file), context, observer, shipped)
+        source = _read(_placed(file, context), context, observer, shipped)
         if name not in source.document.policy:
             raise _unknown(name, [source], context)
         return Located(source=source, name=name, shipped=shipped)
@@ -81,6 +86,7 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
     for candidate in candidates(context):
         observer.note(candidate, "file", observe(candidate, "file"))
         if _absent(candidate, observer):
+            _refuse_missing(candidate, context, observer)
             continue
         source = _read(candidate, context, observer, shipped, unasked=True)
         if name in source.document.policy:
@@ -93,10 +99,9 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
 
 def candidates(context: Context) -> tuple[str, ...]:
     """The files in which a name is looked up before the one that ships."""
-    return (
-        os.path.join(context.cwd, FILE_NAME),
-        os.path.join(context.config_dir, FILE_NAME),
-    )
+    # Nothing can be found in a current directory that is gone.
+    folders = (context.cwd, context.config_dir) if context.cwd else (context.config_dir,)
+    return tuple(os.path.join(folder, FILE_NAME) for folder in folders)
 
 
 def read_file(path: str, context: Context) -> tuple[Source, Source]:
@@ -105,7 +110,8 @@ def read_file(path: str, context: Context) -> tuple[Source, Source]:
     :raises PolicyError: see :func:`locate`.
     """
     shipped, _ = read_shipped()
-    return _read(os.path.join(context.cwd, path), context, Observer(), shipped), shipped
+    path = _placed(path, context)
+    return _read(path, context, Observer(), shipped, names=False), shipped
 
 
 def look_through_file(path: str, context: Context) -> tuple[Source, Source, list[Problem]]:
@@ -114,18 +120,35 @@ def look_through_file(path: str, context: Context) -> tuple[Source, Source, list
     :raises PolicyError: there is nothing to look at.
     """
     shipped, _ = read_shipped()
-    path = os.path.normpath(os.path.join(context.cwd, path))
-    content, digest = files.read_file(path, context.uid)
+    path = os.path.normpath(_placed(path, context))
+    content, digest = files.read_file(path, context.uid, names=False)
     source, problems = look_through(path, content, digest, shipped)
     return source, shipped, problems
 
 
+def _placed(file: str, context: Context) -> str:
+    if not context.cwd and not file.startswith("/"):
+        raise UsageError(
+            f"{printable(file)} is below the current directory, which does not exist any more",
+            remedy="cd to a directory that exists, or give all of the file's path",
+        )
+    return os.path.join(context.cwd, file)
+
+
 def _read(
-    path: str, context: Context, observer: Observer, shipped: Source, *, unasked: bool = False
+    path: str,
+    context: Context,
+    observer: Observer,
+    shipped: Source,
+    *,
+    unasked: bool = False,
+    names: bool = True,
 ) -> Source:
-    """:param unasked: nobody named the file, so it must not be an agent's."""
+    """:param unasked: nobody named the file, so it must not be an agent's.
+    :param names: see :func:`nemoclaw_core.policy.files.read_file`.
+    """
     path = os.path.normpath(path)
-    content, digest = files.read_file(path, context.uid)
+    content, digest = files.read_file(path, context.uid, names=names)
     observer.note(path, "file", digest)
     # The user's own file is out of every agent's reach, also where what is above it is not.
     if unasked and os.path.dirname(path) != os.path.normpath(context.config_dir):
@@ -147,6 +170,23 @@ def _refuse_planted(path: str, digest: str, observer: Observer) -> None:
         )
 
 
+def _refuse_missing(path: str, context: Context, observer: Observer) -> None:
+    """Do not pass over a file that an agent may have taken away, for the next one to hold."""
+    if os.path.dirname(path) == os.path.normpath(context.config_dir):
+        return
+    for name in (trust.TRUSTED, trust.USED):
+        noted = os.path.join(state.state_dir(), name)
+        observer.note(noted, "file", observe(noted, "file"))
+    reason = trust.missing_verdict(path)
+    if reason is not None:
+        raise PolicyError(
+            f"was used, is not there any more, and {printable(reason)}",
+            where=printable(path),
+            remedy="restore it; or, if you took it away yourself, `nemoclaw policy trust --forget "
+            f"{printable(shlex.quote(path))}`; or name a policy's file with --policy",
+        )
+
+
 def _absent(path: str, observer: Observer) -> bool:
     """Nothing is there, or what a running sandbox keeps in the place of a policy file that does not
     exist, so that its agent cannot make one: an empty mount point (``launcher.anchors``).
@@ -156,15 +196,13 @@ def _absent(path: str, observer: Observer) -> bool:
     found = _look(path)
     if found is None:
         return True
-    if stat.S_ISREG(found.st_mode):
-        return found.st_size == 0 and _is_anchor(path, found, observer)
     if not stat.S_ISDIR(found.st_mode):
         return False  # A link, or something that reading it will complain about.
     for _ in range(_PATIENCE):
-        if _is_anchor(path, found, observer):
+        if observe(path, "anchor") == "yes":
+            observer.note(path, "anchor", "yes")
             return True
-        # One that is just being made or removed is for an instant not known as one.
-        time.sleep(0.01)
+        # Between two looks one may be removed, and another one made.
         found = _look(path)
         if found is None or not stat.S_ISDIR(found.st_mode):
             return found is None
@@ -190,22 +228,6 @@ def _look(path: str) -> os.stat_result | None:
         ) from None
 
 
-def _is_anchor(path: str, found: os.stat_result, observer: Observer) -> bool:
-    """True for an empty mount point that nemoclaw has made; then the policy depends on that."""
-    entry = anchors.entry(state.runtime_dir(), found)
-    if not os.path.exists(entry):
-        return False
-    if stat.S_ISDIR(found.st_mode):
-        try:
-            if os.listdir(path):
-                return False
-        except OSError:
-            return False
-        observer.expand(f"{path}/*")
-    observer.note(entry, "lstat", observe(entry, "lstat"))
-    return True
-
-
 def _is_file(text: str) -> bool:
     return "/" in text or text.endswith(".toml")
 
@@ -229,7 +251,7 @@ def _unknown(
     near = nearest(name, names)
     listed = f"There is {', '.join(names)}" if names else "There is none"
     remedy = f"did you mean {near}? {listed}" if near else f"name one that is there. {listed}"
-    if plain and os.path.isfile(os.path.join(context.cwd, name)):
+    if plain and context.cwd and os.path.isfile(os.path.join(context.cwd, name)):
         remedy = f"write ./{name} if you mean that file. {listed}"
     return PolicyError(
         f'there is no policy "{name}"',

@@ -94,13 +94,13 @@ def merge(
     :param problems: gets unknown parents and circles.
     :returns: None when the lineage has such a problem.
     """
-    lineage: list[tuple[Source, str]] = []
+    lineage: dict[tuple[str, str], tuple[Source, str]] = {}
     if not _collect(name, source, shipped, lineage, [], problems):
         return None
     scalars: dict[str, Written[Any]] = {}
     lists: dict[str, dict[Any, Written[Any]]] = {}
     tables: dict[str, dict[str, Written[Any]]] = {}
-    for each, policy in lineage:
+    for each, policy in lineage.values():
         table = each.document.policy[policy]
         for key, value in _written(table):
             at: Key = ("policy", policy, *key)
@@ -109,7 +109,8 @@ def merge(
                 target = lists.setdefault(label, {})
                 for index, item in enumerate(value):
                     # Kept in the order of their first mention; values are compared, not texts.
-                    target.setdefault(item, Written(item, each, (*at, index)))
+                    place = each.place(at, index)
+                    target.setdefault(item, Written(item, each, (*at, place)))
             elif isinstance(value, Mapping):
                 entries = tables.setdefault(label, {})
                 for entry, item in value.items():
@@ -119,7 +120,7 @@ def merge(
     return Merged(
         name=name,
         source=source,
-        lineage=tuple(lineage),
+        lineage=tuple(lineage.values()),
         scalars=scalars,
         lists={key: tuple(items.values()) for key, items in lists.items()},
         tables=tables,
@@ -143,33 +144,34 @@ def _collect(
     name: str,
     source: Source,
     shipped: Source | None,
-    lineage: list[tuple[Source, str]],
+    lineage: dict[tuple[str, str], tuple[Source, str]],
     path: list[tuple[str, str]],
     problems: list[Problem],
 ) -> bool:
     """Depth first, parents before children, each once: so a value that one parent writes is not
     undone by another that merely shares an ancestor with it."""
-    if any(each is source and known == name for each, known in lineage):
+    if (source.file, name) in lineage:
         return True
     path = [*path, (source.file, name)]
     good = True
     for at, each in enumerate(source.document.policy[name].extends or ()):
-        origin = source.origin(("policy", name, "extends", at))
         home = parent(each, name, source, shipped)
         if home is None:
             known = [other for other in source.document.policy if other != name]
             known += shipped.document.policy if shipped and shipped is not source else []
             hint = did_you_mean(each, list(dict.fromkeys(known)))
+            origin = source.origin(("policy", name, "extends", at))
             problems.append(Problem(origin, f'there is no policy "{each}" to extend', hint))
             good = False
         elif (home.file, each) in path:
             circle = [known for _, known in path[path.index((home.file, each)) :]]
             text = " -> ".join([*circle, each])
+            origin = source.origin(("policy", name, "extends", at))
             problems.append(Problem(origin, f"extends itself in a circle: {text}"))
             good = False
         else:
             good = _collect(each, home, shipped, lineage, path, problems) and good
-    lineage.append((source, name))
+    lineage[source.file, name] = (source, name)
     return good
 
 

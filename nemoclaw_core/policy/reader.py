@@ -19,6 +19,7 @@ from .document import (
 )
 from .lines import Lines
 from .problems import Key, Misfit, Problem, dotted, nearest, quoted, refuse, shown_kind
+from .salvage import Salvage
 from .values import KINDS, PluginName, PolicyName
 
 T = TypeVar("T")
@@ -35,7 +36,13 @@ class Source:
     document: Document
     lines: Lines
     broken: frozenset[Key] = frozenset()
-    """Tables that could not be read; only in a source with problems."""
+    """Keys that could not be read, and are left out; only in a source with problems."""
+    places: Mapping[Key, tuple[int, ...]] = attrs.field(factory=dict)
+    """Of lists of which items were left out: where the others stand in the file."""
+
+    def place(self, key: Key, index: int) -> int:
+        """Where an item of a list that was read stands in the list that was written."""
+        return self.places[key][index] if key in self.places else index
 
     def origin(self, key: Key) -> Origin:
         """Where a key of this file stands."""
@@ -53,7 +60,8 @@ def parse(file: str, content: bytes, digest: str) -> tuple[Source, list[Problem]
     data, text = _toml(file, content)
     reading = _Reading(file, Lines(text))
     document = reading.document(data)
-    source = Source(file, digest, document, reading.lines, frozenset(reading.broken))
+    broken = frozenset(reading.broken)
+    source = Source(file, digest, document, reading.lines, broken, reading.places)
     return source, reading.problems
 
 
@@ -89,12 +97,14 @@ class _Reading:
         self.lines = lines
         self.problems: list[Problem] = []
         self.broken: set[Key] = set()
+        self.places: dict[Key, tuple[int, ...]] = {}
 
     def document(self, data: dict[str, Any]) -> Document:
         known = ["version", "policy", "credential", "plugins"]
         for name in data:
             if name not in known:
                 self._misfit(structure.unknown_key(name, known, ()))
+                self.broken.add((name,))
         self._version(data)
         policies = self._named(data, "policy", PolicyName)
         credentials = self._named(data, "credential", PolicyName)
@@ -147,7 +157,9 @@ class _Reading:
             if key not in fields:
                 self._misfit(structure.unknown_key(key, list(fields), at))
         sections = {
-            key: self._structure(table[key], field.type, (*at, key))
+            key: (self._structure if key == "extends" else self._salvaged)(
+                table[key], field.type, (*at, key)
+            )
             for key, field in fields.items()
             if key in table
         }
@@ -164,6 +176,7 @@ class _Reading:
                     at=at,
                 )
             )
+            self.broken.add(at)
             return None
         options = {key: each for key, each in table.items() if key not in sources}
         if "plugin" not in table:
@@ -198,6 +211,25 @@ class _Reading:
                 self._misfit(each)
             self.broken.add(at)
             return None
+
+    def _salvaged(self, value: object, kind: Any, at: Key) -> Any:
+        """As :meth:`_structure`, but what does not fit is left out of a table, so that a slip in
+        one line does not hide what is wrong with another."""
+        salvage = Salvage(value)
+        while True:
+            try:
+                found = structure.structure(salvage.value, kind)
+            except structure.MISFITS as error:
+                misfits = list(structure.misfits(error, kind))
+                for each in salvage.placed(misfits):
+                    self._misfit(Misfit(each.what, each.remedy, at=at + each.at))
+                if not salvage.leave_out([each.at for each in misfits]):
+                    self.broken.add(at)
+                    return None
+                continue
+            self.broken.update(at + key for key in salvage.left_out)
+            self.places.update({at + key: places for key, places in salvage.places.items()})
+            return found
 
     def _misfit(self, misfit: Misfit) -> None:
         key = misfit.at

@@ -23,7 +23,7 @@ from nemoclaw_hookspecs import (
 from nemoclaw_core import globs
 from nemoclaw_core.observe import observe
 
-from . import check
+from . import check, own_code
 from .combine import Wall
 from .context import Context
 from .document import AllowTable, BinaryTable, HttpTable, RuleTable
@@ -50,6 +50,19 @@ def load(selector: str | None = None, *, context: Context) -> Policy:
     :raises PolicyError: with every problem that was found.
     """
     return load_observed(selector, context)[0]
+
+
+def load_merged(selector: str | None, context: Context) -> tuple[Policy, Merged]:
+    """Like :func:`load`; also what was written, before anything was looked up on the host.
+
+    :raises PolicyError: with every problem that was found.
+    """
+    observer = Observer()
+    located = locate(selector, context, observer)
+    policy = resolve(located, context, observer)
+    merged = merge(located.name, located.source, located.shipped, [])
+    assert merged is not None, "it was resolved"
+    return policy, merged
 
 
 def load_observed(selector: str | None, context: Context) -> tuple[Policy, tuple[Observation, ...]]:
@@ -87,7 +100,10 @@ def examine(
         return None, problems
     process = _process(merged, _identity(merged, context, observer, problems))
     walls = _walls(merged, located, context)
-    filesystem = resolve_filesystem(merged, context, observer, walls, problems)
+    code = context.own_code or ()
+    if context.own_code is not None:
+        code += own_code.of_plugins(plugins.enable)
+    filesystem = resolve_filesystem(merged, context, observer, walls, problems, code)
     network = _network(merged, context, problems)
     policy = Policy(
         name=located.name,

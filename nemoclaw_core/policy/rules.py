@@ -12,7 +12,9 @@ from .combine import WALLS, Combination, Found, Wall
 from .contents import contents_beside
 from .context import Context
 from .document import Tmp
+from .kept import Kept
 from .merge import Merged, Written
+from .own_code import Code
 from .patterns import PathPattern
 from .problems import Problem, quoted, refuse
 from .walk import Observer, Walked
@@ -24,15 +26,17 @@ def resolve_filesystem(
     observer: Observer,
     walls: tuple[Wall, ...],
     problems: list[Problem],
+    code: tuple[Code, ...] = (),
 ) -> FilesystemPolicy:
     """Resolve every path of ``merged`` once, and combine them into rules.
 
     :param walls: what is denied besides, after everything else.
+    :param code: what is read-only besides, where it would be writable.
     :param problems: gets what is wrong; with any, the result is not to be used.
     :raises PolicyError: the work directory is not one.
     """
     resolving = _Resolving(merged, context, observer, problems)
-    return resolving.run(walls)
+    return resolving.run(walls, code)
 
 
 class _Resolving:
@@ -50,7 +54,7 @@ class _Resolving:
         self.combined = Combination(observer)
         self.notes: list[str] = []
 
-    def run(self, walls: tuple[Wall, ...]) -> FilesystemPolicy:
+    def run(self, walls: tuple[Wall, ...], code: tuple[Code, ...] = ()) -> FilesystemPolicy:
         workdir = self._workdir()
         found = [
             each
@@ -66,10 +70,12 @@ class _Resolving:
         for each in granted:
             # Agents that ran before may have written here too, whatever this policy says.
             self._links_are_ours(each, [*writable, workdir])
-        denied = [each for each in found if each.access == "deny"]
+        denied = [self._within(each, writable) for each in found if each.access == "deny"]
         hidden = [self._wall(wall) for wall in walls]
         for each in (*denied, *hidden):
             self._links_hold(each, writable)
+        kept = Kept(code, writable, self.observer)
+        granted = [each for each in granted if kept.spares(each, self.problems)]
         for each in granted:
             self.combined.grant(each)
         if tmp == "shared" and "/tmp" not in self.combined.grants:
@@ -85,6 +91,7 @@ class _Resolving:
         if self.merged.get("process.gpu", False):
             self._grant_gpu()
         self._walls_are_outside(hidden, granted)
+        kept.hold(self.combined, self.problems)
         for each in denied:
             self.combined.deny(each)
         self.combined.drop_void()
@@ -167,16 +174,20 @@ class _Resolving:
             what = f"{quoted(pattern.text)} cannot be looked up: {error.strerror}"
             self._problem(written.origin, what, f"look at {quoted(str(error.filename))}", real)
             return []
-        places = crowds.places(real, matched)
+        closed = unlistable if access == "deny" else []
+        places = crowds.places(real, [*matched, *closed])
         if len(places) > crowds.MOST:
             busy = quoted(crowds.busiest(real, places))
-            what = f"{quoted(pattern.text)} matches {len(matched)} paths, most of them in {busy}"
+            what = f"{quoted(pattern.text)} matches {len(matched)} paths"
+            if closed:
+                what += f", and {len(closed)} directories cannot be looked into"
+            what += f", most of them in {busy}"
             remedy = f"take them away, or name {busy} in the place of what is in it"
             self._problem(written.origin, what, remedy, real)
             return []
         if access == "deny":
             # What a directory holds that cannot be listed is not known: it is denied whole.
-            matched += unlistable
+            matched += closed
             self.notes += crowds.too_deep(written.origin, pattern.text, unlistable)
         found = [self._found(access, written, path, literal=False) for path in matched]
         # The way to the matches is checked like the matches.
@@ -193,6 +204,26 @@ class _Resolving:
             literal=literal,
             optional=written.value.optional,
         )
+
+    def _within(self, each: Found, writable: list[str]) -> Found:
+        """A denied match of a pattern, without what a link leads to that an agent may have planted
+        where it can write: it would choose what the next start hides, ``/usr`` for instance.
+
+        Whoever writes a path down means what it leads to; a pattern means the names.
+        """
+        walked = each.walked
+        planted = [step for step in walked.links if step.last and _in_any(writable, step.path)]
+        if each.literal or walked.loop or not planted or _in_any(writable, walked.path):
+            return each
+        if walked.entry.kind not in ("missing", "unreadable"):
+            self.notes.append(
+                f"{each.origin}: {quoted(planted[0].path)} is denied, and what it links to is not:"
+                f" {quoted(walked.path)} lies where the agent cannot write. Deny it by its name if"
+                " the agent shall not read it"
+            )
+        entry = attrs.evolve(self.observer.entry(planted[0].path), kind="file")
+        itself = Walked(path=planted[0].path, entry=entry, links=tuple(planted))
+        return attrs.evolve(each, walked=itself)
 
     def _wall(self, wall: Wall) -> Found:
         return Found(
@@ -293,3 +324,7 @@ def _joined(prefix: Walked, walked: Walked) -> Walked:
         walked,
         links=(*(attrs.evolve(step, last=False) for step in prefix.links), *walked.links),
     )
+
+
+def _in_any(folders: list[str], path: str) -> bool:
+    return any(covers(folder, path) for folder in folders)

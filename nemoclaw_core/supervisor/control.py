@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import struct
 import time
 
 from nemoclaw_hookspecs.errors import NemoclawError, UsageError
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
     from .session import Session
 
 _MAX_REQUEST = 4 << 20
+_REFUSED = (
+    "refused: who asks is another user, or is confined and might be an agent (an agent may start "
+    "nothing in another sandbox); ask from where the sandbox was started"
+)
 _PATIENCE = 5.0
 """Seconds that a client may take to send its request or to take a reply."""
 
@@ -176,11 +179,13 @@ class Control:
             return
         sock = _socket.socket(fileno=number)
         sock.settimeout(_PATIENCE)
-        credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        _, uid, _ = struct.unpack("3i", credentials)
+        from .peers import is_trusted
+
         try:
-            if uid == os.geteuid():
+            if is_trusted(sock):
                 self._answer(sock, foreground)
+            else:
+                _reply(sock, {"error": _REFUSED, "exit": 125})
         except EOFError:
             pass  # It only wanted to know whether somebody is here.
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -280,6 +285,14 @@ def _reply(sock: _socket.socket, value: dict[str, Any], descriptors: tuple[int, 
         send_json(sock, value, descriptors)
     except OSError:
         pass  # The client went away; what it asked for goes on or ends by itself.
+
+
+def ask(sock: _socket.socket, request: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send a request. Whoever refuses a client before it has spoken has answered by then."""
+    try:
+        send_json(sock, request, descriptors)
+    except BrokenPipeError:
+        pass  # What is received next is the answer, or the end.
 
 
 def send_json(

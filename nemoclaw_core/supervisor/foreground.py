@@ -111,7 +111,7 @@ class Foreground:
         if refusal is not None:
             self._session.close()
             raise refusal
-        if self._status is None and self._reason:
+        if self._status is None and (self._reason or self._session.memory_kills):
             self._status = int(_signal.SIGKILL)
         if self._status is None:
             self._session.close()

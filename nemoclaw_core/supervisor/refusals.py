@@ -84,6 +84,17 @@ class _View:
                 return str(step["origin"])
         return None
 
+    def reveal(self, path: str) -> str:
+        """How a path that is denied could be shown: what to do about the line that denies it."""
+        for step in self.steps:
+            if step["op"] == "mask" and _covers(step["target"], path):
+                if ".filesystem.deny" in str(step["origin"]):
+                    return "take it out of deny"
+                if str(step["origin"]).startswith("nemoclaw"):
+                    return "it is nemoclaw's own, and no policy shows it: name another"
+                return f"the plugin {step['plugin']} hides it, and no line of deny: see its page"
+        return "name another"
+
     def shows(self, path: str) -> bool:
         """True when the agent finds the host's file at this path, which has no link in it."""
         if self.denial(path) is not None:
@@ -117,7 +128,7 @@ def _unusable_workdir(view: _View, folder: str, number: int) -> UsageError:
         return UsageError(what, remedy="it is no directory on the host either: check the path")
     denied = view.denial(real)
     if denied is not None:
-        return UsageError(what, where=denied, remedy="take it out of deny, or start elsewhere")
+        return UsageError(what, where=denied, remedy=f"{view.reveal(real)}; or start elsewhere")
     return UsageError(
         what,
         remedy=f'add "{real}" to filesystem.read or filesystem.write of the policy, or start '
@@ -139,8 +150,9 @@ def _not_found(view: _View, command: Command, text: str, path: str) -> CommandNo
     real = os.path.realpath(place)
     denied = view.denial(place) or view.denial(real)
     if denied is not None:
+        hidden = place if view.denial(place) else real
         return CommandNotFound(
-            what, where=denied, remedy=f"{place} is denied there: take it out of deny"
+            what, where=denied, remedy=f"{place} is denied there: {view.reveal(hidden)}"
         )
     if not view.shows(real):
         return CommandNotFound(
@@ -161,9 +173,21 @@ def _not_found(view: _View, command: Command, text: str, path: str) -> CommandNo
         )
     return CommandNotFound(
         f"{text}: what runs it, {interpreter}, is not found inside the sandbox",
-        remedy=f'mend the first line of {place}, or add "{_installed(interpreter)}" to '
-        "filesystem.read",
+        where=view.denial(os.path.realpath(interpreter)),
+        remedy=f"mend the first line of {place}, or {_provide(view, interpreter)}",
     )
+
+
+def _provide(view: _View, interpreter: str) -> str:
+    """What would let the agent find an interpreter that it does not find."""
+    real = os.path.realpath(interpreter)
+    if not os.path.exists(real):
+        return "install what it names: the host does not have it either"
+    if view.denial(real) is not None:
+        return view.reveal(real)
+    if view.shows(real):
+        return "see what the interpreter itself needs: a link on the way, or what loads it"
+    return f'add "{_installed(real)}" to filesystem.read'
 
 
 def _not_executable(view: _View, command: Command, number: int, text: str) -> CommandNotExecutable:
@@ -186,7 +210,8 @@ def _not_executable(view: _View, command: Command, number: int, text: str) -> Co
         return CommandNotExecutable(what, remedy=f"see what {place} is (ls -l, file)")
     denied = view.denial(place) or view.denial(real)
     if denied is not None:
-        return CommandNotExecutable(what, where=denied, remedy="take it out of deny")
+        hidden = place if view.denial(place) else real
+        return CommandNotExecutable(what, where=denied, remedy=view.reveal(hidden))
     return _not_permitted(view, text, place, real)
 
 

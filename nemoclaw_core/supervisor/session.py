@@ -110,10 +110,12 @@ class Session:
         self._last = -1
         self.pid = 0
         self.left_behind = ""
+        self.memory_kills = 0
+        """Processes that the kernel ended for the memory limit; known when the sandbox is gone."""
         # Before the agent can write anything: what it leaves there must not pass for the user's.
-        record_writable(plan)
+        written = record_writable(plan)
         log.append(ocsf.nemoclaw_started(context))
-        self._number, self.channel = launcher.spawn(context.sandbox, remove)
+        self._number, self.channel = launcher.spawn(context.sandbox, remove, written)
 
     @property
     def name(self) -> str:
@@ -230,14 +232,19 @@ class Session:
             self.pid = report[2]  # Late: the launcher was slower than the sandbox.
         if report is not None and report[0] == wire.LEFT_BEHIND:
             self.left_behind = report[3]
+        if report is not None and report[0] == wire.OUT_OF_MEMORY:
+            self.memory_kills = report[2]
         return report
 
     def uncovered(self, text: str) -> NemoclawError:
         """The error for a view that lost mounts, whose paths are the text's lines; also logged."""
         paths = text.split("\n")
         self._log.append(ocsf.view_uncovered(self._context, paths=paths))
+        from ..events.text import printable
+
+        shown = ", ".join(map(printable, paths))
         return LayerFailed(
-            f"the sandbox was ended: {', '.join(paths)} was removed or replaced on the host, which "
+            f"the sandbox was ended: {shown} was removed or replaced on the host, which "
             "takes away what covered or held it",
             remedy="start again; while an agent runs, leave alone what its policy denies",
         )
@@ -274,6 +281,7 @@ class Session:
                 code=code,
                 signal=signal,
                 reason=reason or how,
+                memory_kills=self.memory_kills,
                 duration=time.monotonic() - began,
                 role="agent" if number == 0 else "exec",
             )

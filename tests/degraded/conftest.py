@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from ..desks import Desk
 
-WRAPPER = Path(__file__).with_name("without_user_namespaces.py")
+WRAPPER = Path(__file__).with_name("without_namespaces.py")
 LOOSE = """version = 1
 [policy.loose]
 extends = ["default"]
@@ -24,10 +24,14 @@ compatibility = "best-effort"
 
 @attrs.frozen(slots=True)
 class Poor:
-    """Where no user namespace can be had. The policy ``loose`` is the default one, best-effort."""
+    """Where namespaces cannot be had. The policy ``loose`` is the default one, best-effort.
+
+    :param lacks: the kind that the host refuses.
+    """
 
     desk: Desk
     policy: str
+    lacks: str = "user"
 
     @property
     def work(self) -> Path:
@@ -49,7 +53,7 @@ class Poor:
         wrapper.chmod(0o644)
         interpreter = self.desk.user.nemoclaw[0]
         return subprocess.run(
-            [interpreter, str(wrapper), interpreter, *arguments],
+            [interpreter, str(wrapper), self.lacks, interpreter, *arguments],
             cwd=folder or self.work,
             env=self.desk.environment("inside"),
             capture_output=True,
@@ -83,7 +87,19 @@ def poor(desk: Desk) -> Poor:
     """The desk of an ordinary user; root needs no user namespace."""
     if desk.user.uid == 0:
         pytest.skip("root needs no user namespace")
+    return Poor(desk, _loose(desk))
+
+
+@pytest.fixture
+def without_pid(desk: Desk) -> Poor:
+    """A desk on a host that has every namespace but the PID namespace."""
+    # What root starts becomes another user, and no mount shows it root's files as its own.
+    desk.folder("inside").chmod(0o777)
+    return Poor(desk, _loose(desk), lacks="pid")
+
+
+def _loose(desk: Desk) -> str:
     policy = desk.base / "mine.toml"
     policy.write_text(LOOSE)
     policy.chmod(0o644)
-    return Poor(desk, f"{policy}:loose")
+    return f"{policy}:loose"

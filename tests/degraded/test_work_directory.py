@@ -160,7 +160,7 @@ def test_a_planted_policy_is_not_used_unasked(poor: Poor, name: str, how: str) -
     path = str(poor.work / name)
     named = poor.nemoclaw("run", "--policy", path, "--", "cat", secret, folder=folder)
     assert named.stdout == "the secret\n", named.stderr
-    assert poor.nemoclaw("policy", "trust", path).returncode == 0
+    assert poor.nemoclaw("policy", "trust", "--yes", path).returncode == 0
     assert poor.nemoclaw(*read, folder=folder).stdout == "the secret\n"
     with open(path, "a") as file:
         file.write("# changed\n")
@@ -196,7 +196,7 @@ def test_the_notes_about_policies_are_out_of_reach(poor: Poor, name: str) -> Non
     if name == "trusted-policies":
         poor.make("src/policies.toml")
         (poor.work / "src/policies.toml").write_text("version = 1\n")
-        assert poor.nemoclaw("policy", "trust", "src/policies.toml").returncode == 0
+        assert poor.nemoclaw("policy", "trust", "--yes", "src/policies.toml").returncode == 0
     path = folder / name
     before = path.read_bytes()
     attempts = [

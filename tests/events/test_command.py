@@ -280,6 +280,57 @@ def test_old_logs_can_be_removed(desk: Desk) -> None:
     assert desk.log("new").exists()
 
 
+def test_with_a_name_old_logs_of_that_sandbox_alone_are_removed(desk: Desk) -> None:
+    for name in ("old", "older", "new"):
+        desk.done("run", "-n", name, "--", "/bin/true")
+    then = time.time() - 40 * 86400
+    for folder in (desk.state / "old", desk.state / "older"):
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (then, then))
+    assert desk.done("logs", "old", "--prune", "30") == "old\n"
+    assert not (desk.state / "old").exists()
+    assert desk.log("older").exists()
+    stays = desk.run("logs", "new", "--prune", "30")
+    assert (stays.returncode, stays.stdout) == (1, b"")
+    assert stays.stderr == b"nemoclaw: new stays: it runs, or wrote within 30 days\n"
+    assert desk.log("new").exists()
+    assert desk.run("logs", "none", "--prune", "0").returncode == 2
+
+
+def test_a_log_that_is_gone_is_told_as_missing_records(desk: Desk) -> None:
+    for name in ("good", "lost"):
+        desk.done("run", "-n", name, "--", "/bin/true")
+    count = len(desk.records("lost"))
+    desk.log("lost").unlink()
+    what = f"records 1 to {count} are missing".encode()
+    for arguments in (("--verify",), ("lost", "--verify")):
+        finished = desk.run("logs", *arguments)
+        assert finished.returncode == 1
+        assert b"lost: NOT as it was written" in finished.stdout
+        assert what in finished.stdout
+    everything = desk.run("logs", "--verify", "--json").stdout.splitlines()
+    verdicts = {v["sandbox"]: v for v in map(json.loads, everything)}
+    assert verdicts["good"]["ok"]
+    assert [each["kind"] for each in verdicts["lost"]["problems"]] == ["missing"]
+    listed = desk.run("logs")
+    assert listed.returncode == 1
+    assert b"good" in listed.stdout
+    assert b"the log of lost is gone" in listed.stderr
+
+
+def test_a_stray_among_the_logs_hides_none_of_them(desk: Desk) -> None:
+    desk.done("run", "-n", "box", "--", "/bin/true")
+    (desk.state / "stray").write_text("mine")
+    for arguments in ((), ("--json",), ("--verify",)):
+        finished = desk.run("logs", *arguments)
+        assert finished.returncode == 1
+        assert b"box" in finished.stdout
+        assert f"{desk.state}/stray: ".encode() in finished.stderr
+        assert b"Traceback" not in finished.stderr
+    (desk.state / "stray").unlink()
+    assert desk.run("logs").returncode == 0
+
+
 NEMOCLAW = f"{sys.executable} -m nemoclaw_core.cli"
 
 

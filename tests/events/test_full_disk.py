@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nemoclaw_hookspecs.errors import EventLogError
+
+from nemoclaw_core.events.log import EventLog
 
 PRELUDE = """
 import json, os, resource, sys
@@ -136,3 +141,15 @@ def test_a_limit_of_file_size_takes_the_record_back(tmp_path: Path) -> None:
     assert answer["ok"]
     assert answer["records"] == answer["count"]
     assert answer["notes"] == []
+
+
+def test_a_new_log_whose_head_cannot_be_noted_is_the_logs_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(EventLogError, match="No space left"):
+        EventLog.open("box", directory=str(tmp_path / "state"))

@@ -23,7 +23,9 @@ class QuietLauncher:
         self.channel, self.theirs = wire.pair()
         self.killed: list[int] = []
 
-    def spawn(self, name: str, remove: tuple[str, ...] = ()) -> tuple[int, Any]:
+    def spawn(
+        self, name: str, remove: tuple[str, ...] = (), written: tuple[str, ...] = ()
+    ) -> tuple[int, Any]:
         return 1, self.channel
 
     def kill(self, number: int) -> None:

@@ -217,10 +217,33 @@ def test_a_program_that_the_agent_cannot_reach_is_named(
     found = {each.command: each for each in judged.unreachable}
     assert found["python3"].path == str(tools / "python3")
     assert found["python3"].because == "is not in the policy"
-    assert f'read = ["{tools.parent}"]' in found["python3"].remedy
     if os.path.exists("/usr/bin/python3"):
-        assert found["python3"].instead == "/usr/bin/python3"
+        # It has one: nothing to mend.
+        assert (found["python3"].instead, found["python3"].remedy) == ("/usr/bin/python3", "")
     assert "sh" not in found
+    monkeypatch.setenv("PATH", str(tools))
+    (judged,) = doctor.diagnose("readonly", None).verdicts
+    (found_alone,) = (each for each in judged.unreachable if each.command == "python3")
+    assert f'read = ["{tools.parent}"]' in found_alone.remedy
+
+
+def test_the_folder_of_a_wrapper_is_never_suggested(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shims = project.parent / "home" / ".pyenv" / "shims"
+    shims.mkdir(parents=True)
+    for name in ("sh", "git"):
+        (shims / name).write_text('#!/bin/sh\nexec /elsewhere/"$0" "$@"\n')
+        (shims / name).chmod(0o755)
+    (shims / "git").rename(shims / "node")
+    monkeypatch.setenv("PATH", f"{shims}:/usr/bin:/bin")
+    monkeypatch.setattr("nemoclaw_core.cli.verdict.PROGRAMS", ("sh", "node"))
+    (judged,) = doctor.diagnose("readonly", None).verdicts
+    found = {each.command: each for each in judged.unreachable}
+    assert "sh" not in found, "the agent has another"
+    if not os.path.exists("/usr/bin/node"):
+        assert "a script that starts it from elsewhere" in found["node"].because
+        assert "read =" not in found["node"].remedy
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root's agent is somebody else")

@@ -223,3 +223,62 @@ def test_nonsense_on_the_control_socket_changes_nothing(
         client.sendall(data)
     assert json.loads(cli.run("ps", "--json").stdout)["name"] == "worker"
     assert alive(detached)
+
+
+CONFINED = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if "privileges" in sys.argv[1]:
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+if "filter" in sys.argv[1]:
+    code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000), 8)
+    program = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", 1, ctypes.addressof(code)), 16)
+    assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0, ctypes.get_errno()
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def confined(cli: Any, how: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run nemoclaw as a process that has given up ``how``."""
+    return subprocess.run(
+        [cli.program[0], "-c", CONFINED, how, *cli.program, *arguments],
+        cwd=cli.work,
+        env=cli.environment,
+        capture_output=True,
+        timeout=30,
+        **cli._user.arguments(),
+    )
+
+
+def test_an_agent_that_sees_the_socket_cannot_use_another_sandbox(cli: Any, detached: str) -> None:
+    """As on a host that cannot build a view: the agent has its user's id, and sees the path."""
+    for how in ("privileges", "privileges filter"):
+        for request in (("exec", "worker", "--", "id"), ("stop", "worker")):
+            done = confined(cli, how, *request)
+            assert done.returncode == 125, done
+            assert b"refused" in done.stderr
+            assert b"Traceback" not in done.stderr
+        assert b"worker" not in confined(cli, how, "ps").stdout
+    done = confined(cli, "", "exec", "worker", "--", "echo", "done")
+    assert done.stdout == b"done\n", done.stderr
+    assert alive(detached)
+
+
+def test_one_who_may_ask_is_as_confined_as_the_supervisor_at_most(cli: Any) -> None:
+    """As in a container, where everything has a filter, and may have no_new_privs."""
+    marker = f"{os.getpid()}{time.monotonic_ns() % 10**6}"
+    how = "privileges filter"
+    start = ("run", "--name", "inner", "--detach", "--", "sleep", marker)
+    assert confined(cli, how, *start).returncode == 0
+    for mine in ("", "privileges", how):
+        done = confined(cli, mine, "exec", "inner", "--", "echo", "done")
+        assert done.stdout == b"done\n", done.stderr
+    assert confined(cli, how, "stop", "inner").returncode == 0
+    assert wait_for(lambda: not alive(marker) and not supervisors(marker))
+
+
+def test_a_filter_alone_is_no_reason_to_refuse(cli: Any, detached: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root installs a filter without no_new_privs")
+    done = confined(cli, "filter", "exec", "worker", "--", "echo", "done")
+    assert done.stdout == b"done\n", done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nemoclaw_core.supervisor.refusals import not_started
+from nemoclaw_core.supervisor.session import Command
 
 STORY = ("process-launched", "process-ended", "sandbox-refused")
 """Events that tell what became of a command."""
@@ -66,6 +70,8 @@ def test_a_script_whose_interpreter_is_not_there_is_not_blamed_itself(cli: Any) 
     text = told(cli.sandbox("./script"), 127)
     assert "what runs it, /opt/none/python, is not found inside the sandbox" in text
     assert str(cli.work / "script") in text
+    assert "the host does not have it either" in text
+    assert "filesystem.read" not in text
 
 
 def test_a_command_outside_the_path_inside_is_named_by_its_path(cli: Any) -> None:
@@ -330,3 +336,16 @@ def test_a_policy_with_a_proxy_does_what_its_page_says(
         return
     assert (done.returncode, done.stdout) == (0, b"1\n")  # the loopback, and nothing else
     assert ("not enforced (netns): egress rules (api.github.com)" in text) == bool(rules)
+
+
+def test_what_a_plugin_hides_is_not_blamed_on_a_line_of_deny() -> None:
+    def told_of(origin: str, plugin: str) -> str:
+        mask = {"op": "mask", "target": "/usr/bin/true", "origin": origin, "plugin": plugin}
+        show = {"op": "bind_mount", "source": "/usr", "target": "/usr", "origin": ""}
+        plan = {"steps": [{"op": "enter_view"}, show, mask]}
+        command = Command(["/usr/bin/true"], environment={}, workdir="/")
+        return str(not_started(plan, command, errno.EACCES, "/usr/bin/true", "/usr/bin"))
+
+    assert "take it out of deny" in told_of("p.toml:4 policy.a.filesystem.deny[0]", "mounts")
+    assert "the plugin hider hides it" in told_of("p.toml:9 plugins.enable[4]", "hider")
+    assert "no policy shows it" in told_of("nemoclaw walls", "mounts")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import math
 import os
 import shutil
 import signal
@@ -94,7 +96,67 @@ def test_a_timeout_ends_the_command(work: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), float("inf"), 1e12, "5", True])
+def test_no_time_is_at_once_and_no_end_is_infinite_whatever_the_policy_says(
+    cli: Any, work: Path
+) -> None:
+    policy = cli.home / "brief.toml"
+    policy.write_text(
+        'version = 1\n[policy.default]\nextends = ["default"]\nprocess.timeout = "300ms"\n'
+    )
+    with Sandbox(str(policy)) as sandbox:
+        assert sandbox.run(["sleep", "60"], timeout=0).timed_out
+        assert sandbox.run(["sleep", "60"]).timed_out
+        assert sandbox.run(["sleep", "1"], timeout=math.inf).returncode == 0
+        with pytest.raises(UsageError, match="number of seconds") as caught:
+            sandbox.run(["true"], timeout=-1)
+        assert "None for the policy's process.timeout" in str(caught.value.remedy)
+        assert sandbox.start(["true"]).wait(math.inf) == 0
+
+
+def test_a_relative_directory_to_start_in_is_below_the_work_directory(work: Path) -> None:
+    (work / "below").mkdir(mode=0o755)
+    with Sandbox() as sandbox:
+        for given in ("below", Path("below"), work / "below"):
+            done = sandbox.run(["pwd"], capture_output=True, cwd=given)
+            assert done.stdout == f"{work}/below\n".encode()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"policy": 5}, {"policy": ""}, {"workdir": ""}, {"workdir": 5}, {"workdir": b"/tmp"},
+     {"spare": "x"}, {"spare": True}, {"spare": 1.5}, {"spare": -1}],
+    ids=str,
+)  # fmt: skip
+def test_what_makes_no_sandbox(work: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        Sandbox(**arguments)
+    assert caught.value.remedy
+
+
+def test_what_starts_no_command(work: Path) -> None:
+    with Sandbox() as sandbox:
+        mistakes: list[tuple[Any, dict[str, Any], str]] = [
+            (["true"], {"env": ["A=1"]}, "env maps names to values"),
+            (["true"], {"env": {"A": 1}}, "'A' cannot be set"),
+            (["true"], {"cwd": 5}, "cwd is a path"),
+            (5, {}, "a command is a list of strings"),
+            (b"true", {}, "a command is a list of strings"),
+        ]
+        for argv, options, what in mistakes:
+            with pytest.raises(UsageError, match=what):
+                sandbox.run(argv, **options)
+        with pytest.raises(UsageError) as caught:
+            sandbox.start(["true"], stdout=subprocess.PIPE)
+        assert "capture_output=True" in str(caught.value.remedy)
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.close(writer)
+        for stream in (subprocess.STDOUT, subprocess.DEVNULL, writer, -7, "out", io.BytesIO()):
+            with pytest.raises(UsageError):
+                sandbox.start(["true"], stderr=stream)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), 1e12, "5", True])
 def test_a_timeout_that_is_none_starts_nothing(work: Path, timeout: Any) -> None:
     with Sandbox() as sandbox:
         with pytest.raises(UsageError, match="number of seconds") as caught:

@@ -20,7 +20,9 @@ class QuietLauncher:
         ours, self.theirs = wire.pair()
         self.channel = ours
 
-    def spawn(self, name: str, remove: tuple[str, ...] = ()) -> tuple[int, Any]:
+    def spawn(
+        self, name: str, remove: tuple[str, ...] = (), written: tuple[str, ...] = ()
+    ) -> tuple[int, Any]:
         return 1, self.channel
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 from nemoclaw_hookspecs import (
+    BackendPolicy,
     DropCapabilities,
     Hostname,
+    InferenceRule,
     JoinCgroup,
     LandlockRuleset,
     LayerUnavailable,
@@ -151,3 +155,37 @@ def test_an_agent_of_root_becomes_somebody_else_before_it_loses_the_right(
     ]
     (user,) = operations(plan, SetUser)
     assert (user.uid, user.gid) == (65533, 65532)
+
+
+ORIGIN = Origin(file="p.toml", line=7, key="policy.p.inference")
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ({"default": "cloud", "origins": {"default": ORIGIN}}, "default"),
+        ({"sensitive": "local", "origins": {"sensitive": ORIGIN}}, "sensitive"),
+        ({"hosts": ("api.example",), "origins": {"hosts": ORIGIN}}, "hosts"),
+        ({"rules": (InferenceRule(labels=("a",), route="deny", origin=ORIGIN),)}, "rules"),
+        ({"backends": {"x": BackendPolicy(name="x", type="y", origin=ORIGIN)}}, "backends"),
+    ],
+)
+def test_what_is_written_about_inference_is_a_gap_of_this_version(
+    written: dict[str, Any], named: str, compiled: Compile
+) -> None:
+    policy = make_policy(inference=written, process={"max_memory": 0})
+    with pytest.raises(LayerUnavailable) as caught:
+        compiled(policy=policy)
+    text = str(caught.value)
+    assert f"{ORIGIN}: inference ({named}) (core): this version of nemoclaw" in text
+    assert "remedy: remove the table" in text
+    assert "this host" not in text
+    plan = compiled(policy=attrs.evolve(policy, compatibility="best-effort"))
+    (gap,) = plan.layers[-1].gaps
+    assert (gap.what, gap.origin) == (f"inference ({named})", str(ORIGIN))
+
+
+def test_a_policy_that_lets_no_prompt_go_has_no_gap(compiled: Compile) -> None:
+    written = {"default": "deny", "origins": {"default": ORIGIN}}
+    plan = compiled(policy=make_policy(inference=written, process={"max_memory": 0}))
+    assert plan.layers[-1].gaps == ()

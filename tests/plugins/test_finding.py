@@ -107,6 +107,10 @@ def test_all_failures_are_told_at_once(install: Install) -> None:
     error = refusal("bad", "missing")
     assert "boom" in str(error)
     assert "'missing' is not installed" in str(error)
+    # A bare name would be asked of an index, where anybody may have registered it.
+    assert "pip install" not in str(error)
+    assert "nemoclaw-plugin-" not in str(error)
+    assert "from where you got nemoclaw" in str(error)
 
 
 def test_an_entry_point_may_be_an_object(install: Install) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nemoclaw_hookspecs import Host, PolicyError
 from nemoclaw_testing import make_host
 
-from nemoclaw_core import checking, cli
+from nemoclaw_core import __version__, checking, cli
 from nemoclaw_core import host as host_module
 from nemoclaw_core.checking import STAND_IN, Report, check_file
 
@@ -47,8 +47,8 @@ TOLD = [
     '10 policy.second.bogus: unknown key "bogus" (',
     "11 policy.second.syscalls.deny[0]: unknown system call 'opnat' (did you mean openat?)",
     "17 plugins.enable[4]: plugin 'landlok' is not installed (did you mean 'landlock'?)",
-    "17 plugins.enable[5]: plugin 'sentinel' is not installed (pip install what provides it "
-    "(nemoclaw-plugin-sentinel, if ",
+    "17 plugins.enable[5]: plugin 'sentinel' is not installed (install it from where you "
+    "got nemoclaw (docs/install.md), or take it off plugins.enable)",
     "19 plugins.seccomp.size: plugin 'seccomp' takes no options (",
 ]
 
@@ -259,6 +259,89 @@ def test_the_notes_are_printed_and_the_status_is_0(
     )
     assert cli.main(["policy", "check", str(path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{path}: OK (a, b)\nOn this host no agent would start under policy a:\n")
+    here = f"On this host, with nemoclaw {__version__},"
+    assert out.startswith(f"{path}: OK (a, b)\n{here} no agent would start under policy a:\n")
     assert f'\n  {path}:4 policy.a.filesystem.read[0]: "/nowhere" does not exist (' in out
-    assert "\nOn this host an agent would start under policy b with gaps:\n" in out
+    assert f"\n{here} an agent would start under policy b with gaps:\n" in out
+
+
+SLIPS = """version = 1
+[policy.default]
+extends = ["default"]
+filesystem.read = ["../x", "/nosuch/a",
+  "/nosuch/b"]
+[policy.default.process]
+user = "nobdy"
+max_memory = "4GB"
+environment.pass = ["A", "B=", "TOK"]
+[policy.default.syscalls]
+allow = ["ptrce", 5, "opnat"]
+[policy.default.inference]
+default = "clod"
+sensitive = 5
+rules = [{ labels = [], route = "x" }, { labels = ["a"], route = "clud" }]
+backends.cloud.type = "x"
+backends.cloud.credential = "nope"
+[credential.tok]
+from_env = "TOK"
+[plugins]
+enable = "mounts"
+"""
+SLIPS_TOLD = [
+    '4 policy.default.filesystem.read[0]: "../x" holds `..`',
+    '4 policy.default.filesystem.read[1]: "/nosuch/a" does not exist',
+    '5 policy.default.filesystem.read[2]: "/nosuch/b" does not exist',
+    '7 policy.default.process.user: there is no user "nobdy"',
+    '8 policy.default.process.max_memory: "4GB" is not a size',
+    '9 policy.default.process.environment.pass[1]: "B=" is not the name',
+    '9 policy.default.process.environment.pass[2]: "TOK" holds the credential "tok"',
+    "11 policy.default.syscalls.allow[0]: unknown system call 'ptrce'",
+    "11 policy.default.syscalls.allow[1]: is an integer, not a string",
+    "11 policy.default.syscalls.allow[2]: unknown system call 'opnat'",
+    '13 policy.default.inference.default: there is no backend "clod"',
+    "14 policy.default.inference.sensitive: is an integer, not a string",
+    "15 policy.default.inference.rules[0].labels: without a label the rule never matches",
+    '15 policy.default.inference.rules[1].route: there is no backend "clud"',
+    '17 policy.default.inference.backends.cloud.credential: there is no credential "nope"',
+    "21 plugins.enable: is a string, not a list",
+]
+
+
+def test_a_slip_in_one_line_hides_nothing_that_is_wrong_in_another(ground: Ground) -> None:
+    path = ground.write(SLIPS)
+    with pytest.raises(PolicyError) as caught:
+        check_file(str(path), str(ground.work))
+    found = list(caught.value.problems)
+    assert len(found) == len(SLIPS_TOLD), found
+    for line, told in zip(found, SLIPS_TOLD, strict=True):
+        assert line.startswith(f"{path}:{told}"), line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'inference.default = "y"\ninference.backend.y.type = "x"',
+        'inference.default = "y"\ninference.backends.y = 5',
+        'inference.default = "y"\ninference.backends.y.type = 5',
+        'inference.default = "y"\nextends = ["a b"]',
+        'network.allow = [{ host = "a", credential = "k" }]\n[credentials.k]\nfrom_env = "K"',
+        'network.allow = [{ host = "a", credential = "k" }]\n[credential.k]\nfrom_evn = "K"',
+        'network.allow = [{ host = "a", credential = "k" }]\n[credential.k]\nfrom_env = 5',
+        'filesystem.write = ["a", "a/../b"]\nfilesystem.deny = ["b"]',
+    ],
+)
+def test_what_a_slip_leaves_out_is_no_problem_of_its_own(text: str, ground: Ground) -> None:
+    path = ground.write(f"version = 1\n[policy.default]\n{text}\n")
+    with pytest.raises(PolicyError) as caught:
+        check_file(str(path))
+    assert len(caught.value.problems) == 1, caught.value.problems
+
+
+@pytest.mark.parametrize("words", [("policy", "check"), ("policy", "trust")])
+def test_who_is_asked_for_a_file_is_not_told_to_name_a_policy(
+    words: tuple[str, str], ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, str(ground.root / "missing.toml")]) == 3
+    err = capsys.readouterr().err
+    assert "there is no such policy file" in err
+    assert "--policy" not in err

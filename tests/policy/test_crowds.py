@@ -71,3 +71,25 @@ def test_what_lies_too_deep_is_not_granted(ground: Ground, monkeypatch: pytest.M
     policy = ground.filesystem("read = ['**/lib']")
     assert permits(policy, f"{ground.work}/lib") == "read"
     assert permits(policy, f"{ground.work}/a/b/lib") is None
+
+
+def test_directories_that_cannot_be_looked_into_count(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: thousands of directories of mode 0, each of which is denied whole."""
+    monkeypatch.setattr(crowds, "MOST", 40)
+    pile = ground.work / "junk/pile"
+    pile.mkdir(parents=True)
+    shut = [f"{pile}/{number}" for number in range(50)]
+
+    def expand(pattern: str, unlistable: list[str] | None = None) -> list[str]:
+        assert unlistable is not None
+        unlistable += shut
+        return []
+
+    monkeypatch.setattr(globs, "expand", expand)
+    told = ground.refused_filesystem(DENY)
+    assert "50 directories cannot be looked into" in told
+    assert f'most of them in "{pile}"' in told
+    # Where they would be granted, they are just not.
+    assert ground.filesystem("read = ['**/lib']")

@@ -106,6 +106,32 @@ def test_explain_shows_every_value_with_its_line(run: Run, ground: Ground) -> No
     assert '"/usr"' in Path(SHIPPED).read_text().splitlines()[line - 1]
 
 
+def test_explain_shows_a_denial_that_only_took_a_grant_away(run: Run, ground: Ground) -> None:
+    (ground.home / "tools").mkdir()
+    policy = ground.write(
+        'version = 1\n[policy.a.filesystem]\nread = ["/usr", "~/tools"]\n'
+        'deny = ["~/tools", "/usr/share"]\n'
+    )
+    status, out, err = run("policy", "explain", f"{policy}:a", "--no-plugins")
+    assert (status, err) == (0, "")
+    line = next(each for each in out.splitlines() if "~/tools" in each)
+    assert line.split()[:2] == ["deny", "~/tools"]
+    assert "(nothing left to deny)" in line
+    assert line.endswith(f"{policy}:4")
+    assert "/usr/share  (nothing" not in out
+    data = json.loads(run("policy", "explain", f"{policy}:a", "--no-plugins", "--json")[1])
+    values = [each["value"] for each in data["values"] if each["key"] == "deny"]
+    assert {"path": "~/tools", "kind": "idle"} in values
+    assert data["plugins"] == {}
+
+
+def test_explain_leaves_out_what_plugins_say_when_asked(run: Run, ground: Ground) -> None:
+    _, whole, _ = run("policy", "explain")
+    _, short, _ = run("policy", "explain", "--no-plugins")
+    assert "plugin seccomp" in whole
+    assert short == whole.partition("\n\nplugin ")[0] + "\n"
+
+
 def test_explain_gives_one_json_document(run: Run, ground: Ground) -> None:
     status, out, _ = run("policy", "explain", "default", "--json")
     assert status == 0

@@ -140,3 +140,27 @@ def test_a_planted_link_cannot_turn_a_denial_into_a_grant(ground: Ground, secret
     policy = ground.filesystem("write = ['{workdir}']\ndeny = ['**/.env']")
     assert permits(policy, str(secret)) is None
     assert permits(policy, f"{ground.work}/.env") is None
+
+
+@pytest.mark.parametrize("target", ["/", "/usr/lib", "{work}/..", "inner"])
+def test_a_planted_link_does_not_choose_what_the_next_start_hides(
+    ground: Ground, target: str
+) -> None:
+    """The attack: `ln -s / .env`, or a chain of links, so that nothing is left to run."""
+    (ground.work / "inner").symlink_to("/usr/bin")
+    (ground.work / ".env").symlink_to(target.format(work=ground.work))
+    policy = ground.filesystem("read = ['/usr']\nwrite = ['{workdir}']\ndeny = ['**/.env']")
+    assert permits(policy, "/usr/bin/env") == "read"
+    assert permits(policy, f"{ground.work}/x") == "write"
+    assert permits(policy, f"{ground.work}/.env") is None
+    told = "\n".join(policy.filesystem.notes)
+    assert f"{ground.work}/.env" in told
+    assert "by its name" in told
+
+
+def test_a_path_that_is_written_down_is_denied_where_it_leads(ground: Ground) -> None:
+    (ground.root / "outside").write_text("")
+    (ground.work / "secret").symlink_to(ground.root / "outside")
+    body = f"read = ['{ground.root}/outside']\nwrite = ['{{workdir}}']\ndeny = ['secret']"
+    policy = ground.filesystem(body)
+    assert permits(policy, f"{ground.root}/outside") is None

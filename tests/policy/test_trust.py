@@ -239,7 +239,7 @@ def test_trusted_until_it_is_edited(
     other = plant(ground.work / "other", MINE)
     assert "is not used" in refusal(ground, path.parent)
     monkeypatch.chdir(path.parent)
-    assert command.main(["trust", "policies.toml"]) == 0
+    assert command.main(["trust", "--yes", "policies.toml"]) == 0
     told = capsys.readouterr().out
     assert f"{path}: trusted (default)" in told
     assert digest(MINE.encode()) in told
@@ -272,9 +272,9 @@ def test_an_earlier_version_is_not_trusted_any_more(ground: Ground) -> None:
 def test_only_what_would_be_found_and_is_valid_can_be_trusted(ground: Ground) -> None:
     odd = ground.write(MINE, name="other.toml")
     with pytest.raises(UsageError, match="--policy"):
-        command.main(["trust", str(odd)])
+        command.main(["trust", "--yes", str(odd)])
     with pytest.raises(PolicyError):
-        command.main(["trust", str(plant(ground.work, "not a policy"))])
+        command.main(["trust", "--yes", str(plant(ground.work, "not a policy"))])
     assert lines(trust.TRUSTED) == []
 
 
@@ -392,7 +392,9 @@ class Spy:
     def append(self, *records: Mapping[str, Any]) -> None:
         """Take a record and forget it."""
 
-    def spawn(self, name: str, remove: tuple[str, ...]) -> tuple[int, None]:
+    def spawn(
+        self, name: str, remove: tuple[str, ...], written: tuple[str, ...] = ()
+    ) -> tuple[int, None]:
         self.spawned = True
         self._spawn()
         return 0, None

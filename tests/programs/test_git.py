@@ -35,6 +35,23 @@ def test_git_clones_commits_and_merges(desk: Desk) -> None:
     assert {"first", "second", "third", "Merge branch 'topic'"} <= set(out.splitlines())
 
 
+def test_git_begins_a_repository_in_an_empty_folder(desk: Desk) -> None:
+    desk.needs("git")
+    out = desk.agree(
+        "sh",
+        "-c",
+        "set -eu; git init -q -b main; echo one > file; git add -A; "
+        "git -c user.name=Agent -c user.email=agent@example.org commit -q -m first; "
+        "git log --format=%s; git status --porcelain; git clone -q . copy; cat copy/file",
+    )
+    assert out == "first\none\n"
+    left = desk.folder("inside") / ".git"
+    assert not (left / "hooks").exists()
+    assert (left / "HEAD").exists()
+    done = desk.run("outside", ["git", "-C", str(desk.folder("inside")), "fsck"])
+    assert done.code == 0, f"what the agent left is not usable outside: {done.err}"
+
+
 def test_git_works_in_a_repository_that_was_there_before(desk: Desk) -> None:
     desk.needs("git")
     for side in ("outside", "inside"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -41,6 +41,22 @@ class Host:
     cgroup_paths: tuple[tuple[str, str], ...] = ()
     """Writable parent group for each controller: ``(("pids", "/sys/fs/cgroup/pids"), ...)``."""
     merged_usr: bool = True
+
+    @property
+    def view(self) -> bool:
+        """True when a sandbox can have a view of the file system of its own.
+
+        It takes a mount namespace, and a PID namespace for the /proc in it. Where either is
+        missing there is no view at all, and none of the namespaces that come with one.
+        """
+        return {"mount", "pid"} <= self.namespaces
+
+    def made_by(self, plugins: Collection[str]) -> frozenset[str]:
+        """Kinds of namespaces that a sandbox has here, when these plugins are enabled."""
+        made = set(self.namespaces & {"network"}) if "netns" in plugins else set()
+        if self.view and "mounts" in plugins:
+            made |= self.namespaces & {"mount", "pid", "ipc", "uts", "cgroup"}
+        return frozenset(made)
 
     @property
     def is_root(self) -> bool:

@@ -316,7 +316,13 @@ def test_every_view_has_namespaces_proc_dev_and_is_entered() -> None:
 def test_no_mount_is_asked_for_where_there_is_no_view(missing: str) -> None:
     layer = apply_fs(make_policy(), make_host(namespaces=frozenset(NAMESPACES) - {missing}))
     assert layer.operations == ()
-    assert f"no {missing} namespace" in [gap.what for gap in layer.gaps]
+    assert [gap.what for gap in layer.gaps] == [
+        f"no {missing} namespace",
+        "no view of the file system",
+    ]
+    # What the kinds that this host has would have kept away is open too.
+    assert "System V IPC" in layer.gaps[1].consequence
+    assert ("stay visible" in layer.gaps[1].consequence) == (missing == "pid")
 
 
 @pytest.mark.parametrize("missing", ["ipc", "uts", "cgroup"])

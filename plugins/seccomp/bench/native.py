@@ -76,7 +76,9 @@ def measure(program: str, directory: str, bpf: bytes | None) -> dict[str, float]
 
 def program_of(profile: str) -> bytes:
     """The filter of a profile for this machine, where it has every namespace."""
-    policy = make_policy(syscalls={"profile": profile})
+    policy = make_policy(
+        syscalls={"profile": profile}, plugins={"enable": ("mounts", "netns", "seccomp")}
+    )
     (operation,) = apply_syscall(policy, make_host(machine=os.uname().machine)).operations
     assert isinstance(operation, SeccompFilter)
     return operation.bpf

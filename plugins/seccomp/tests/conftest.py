@@ -36,6 +36,7 @@ def policy() -> Callable[..., Policy]:
             process={"gpu": gpu},
             network={"mode": network},
             syscalls=syscalls,
+            plugins={"enable": ("mounts", "netns", "seccomp")},
         )
 
     return make

@@ -277,8 +277,8 @@ SYSCALLS = st.builds(
 NAMESPACES = st.sampled_from(
     [
         frozenset({"user", "mount", "pid", "network", "ipc", "uts", "cgroup"}),
-        frozenset({"pid"}),
-        frozenset({"pid", "network"}),
+        frozenset({"pid", "mount"}),
+        frozenset({"pid", "mount", "network"}),
         frozenset({"pid", "mount", "ipc"}),
     ]
 )

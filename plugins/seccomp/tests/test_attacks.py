@@ -12,6 +12,7 @@ import mmap
 import os
 import platform
 import pty
+import signal
 import socket
 import termios
 import time
@@ -312,6 +313,39 @@ def test_connecting_without_connect(inside: bytes, attempt: Attempt) -> None:
             return "worked"
 
         prove(attempt, inside, option)
+
+
+@pytest.mark.parametrize("high", [0, HIGH], ids=["plain", "high bits"])
+def test_holding_up_who_writes_a_file(
+    high: int, inside: bytes, attempt: Attempt, tmp_path: Path
+) -> None:
+    """A lease needs a descriptor for reading alone; who opens the file to write then waits."""
+    path = tmp_path / "file"
+    path.write_text("")
+
+    def lease() -> str:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # By it the holder is asked to let go.
+        with path.open() as file:
+            raw("fcntl", file.fileno(), 1024 | high, fcntl.F_RDLCK)
+            # A writer that does not wait is told that it would have to.
+            with pytest.raises(BlockingIOError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        return "worked"
+
+    prove(attempt, inside, lease)
+
+
+def test_file_locks_and_flags_are_left(killing: bytes, attempt: Attempt, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def use() -> str:
+        with path.open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            fcntl.fcntl(file, fcntl.F_SETFL, os.O_NONBLOCK)
+            os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 0))
+        return "used"
+
+    assert attempt(killing, use) == "used"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,18 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
-from nemoclaw_hookspecs import Host, Layer, Origin, Policy, PolicyError, SeccompFilter
+from nemoclaw_hookspecs import (
+    NAMESPACES,
+    Host,
+    Layer,
+    Origin,
+    PluginPolicy,
+    Policy,
+    PolicyError,
+    SeccompFilter,
+)
 from nemoclaw_plugin_seccomp import NEMOCLAW_API, apply_syscall, explain
 from nemoclaw_plugin_seccomp.profiles import PROFILES, STARTING
 from nemoclaw_plugin_seccomp.refused import ABSENT_NEVER, NEVER
@@ -235,6 +245,16 @@ def test_host_sockets_with_a_path_are_out_of_reach(
     bare = host(namespaces=frozenset())
     assert answer(compiled(policy(), bare), X86, "socket", 1, 1, 0) == "EPERM"
     assert answer(compiled(policy(), bare), X86, "socketpair", 1, 1, 0) == "allow"
+    # One without the other makes no view: the mounts plugin asks for both or for none.
+    for alone in ("mount", "pid"):
+        halved = host(namespaces=set(NAMESPACES) - {alone})
+        assert answer(compiled(policy(), halved), X86, "socket", 1, 1, 0) == "EAFNOSUPPORT"
+        assert answer(compiled(policy(), halved), X86, "shmget") == "EPERM"
+        with pytest.raises(PolicyError, match="no pid namespace"):
+            apply_syscall(policy(allow=("ptrace",)), halved)
+    unasked = attrs.evolve(policy(), plugins=PluginPolicy(enable=("seccomp",)))
+    assert answer(compiled(unasked, host()), X86, "socket", 1, 1, 0) != "allow"
+    assert answer(compiled(unasked, host()), X86, "socket", 2, 2, 0) != "allow"
     guarded = host(namespaces=frozenset(), landlock_abi=9)
     assert answer(compiled(policy(), guarded), X86, "socket", 1, 1, 0) == "allow"
 

@@ -173,9 +173,12 @@ def offer_host_process(stage: Stage) -> str:
 def see_host_processes(stage: Stage) -> str:
     """Find a host process in /proc."""
     for pid in stage.other_processes():
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if b"escape.host" in file.read():
-                return f"process {pid}"
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"escape.host" in file.read():
+                    return f"process {pid}"
+        except FileNotFoundError:
+            continue  # It has just ended.
     raise Stopped("none is visible")
 
 

@@ -43,9 +43,8 @@ def build(policy: Policy, host: Host) -> Layer:
     origin = _origin(policy.filesystem.origins.get("compatibility"))
     if host.landlock_abi < 1:
         return Layer(gaps=(no_landlock(origin),))
-    # A view without a proc of its own would show the host's processes: it takes both kinds.
-    view = {"mount", "pid"} <= host.namespaces and "mounts" in policy.plugins.enable
-    network = "network" in host.namespaces and "netns" in policy.plugins.enable
+    made = host.made_by(policy.plugins.enable)
+    view, network = "mount" in made, "network" in made
     # The namespace is the boundary of the network, and inside it the agent's servers and clients
     # talk to each other; Landlock cannot tell that loopback from the host's.
     rights = handled(host.landlock_abi, network=not network)

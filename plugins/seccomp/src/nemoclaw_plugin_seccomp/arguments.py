@@ -27,6 +27,7 @@ CLONE_FS, CLONE_FILES, CLONE_SYSVSEM = 0x200, 0x400, 0x40000
 
 SETID = 0o6000
 S_IFMT, S_IFREG, S_IFIFO, S_IFSOCK = 0o170000, 0o100000, 0o010000, 0o140000
+F_SETLEASE = 1024
 O_CREAT, O_TMPFILE = 0o100, 0o20000000
 
 MSG_FASTOPEN = 0x20000000
@@ -177,6 +178,11 @@ STATIC: dict[str, ArgumentRule] = {
     "open": _open(1, 2),
     "openat": _open(2, 3),
     "creat": _no_setid(1),
+    "fcntl": ArgumentRule(
+        why="not F_SETLEASE: a lease on a file that can only be read makes a program of the host "
+        "that opens it for writing wait, up to /proc/sys/fs/lease-break-time",
+        never=refusals(equals(1, F_SETLEASE)),
+    ),
     "chmod": _no_setid(1),
     "fchmod": _no_setid(1),
     "fchmodat": _no_setid(2),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from fcntl import F_GETPIPE_SZ, F_SETPIPE_SZ, fcntl
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,18 @@ def compile_filter(judgements: Mapping[str, Judgement], machine: str, action: st
     :param action: the policy's ``action``, what becomes of refused calls.
     :raises LibraryMissing: there is no libseccomp.
     """
-    lib = library()
+    return _compiled(library(), tuple(judgements.values()), machine, action)
+
+
+@lru_cache(maxsize=16)
+def _compiled(lib: Any, judgements: tuple[Judgement, ...], machine: str, action: str) -> bytes:
+    """The same, once for the policies of a file that say the same of system calls."""
     values = _values(lib, action)
     arch = getattr(lib.Arch, ARCHITECTURES[machine])
     known: dict[int, Judgement] = {}
     answers: dict[int, int] = {}
-    for call, judgement in judgements.items():
+    for judgement in judgements:
+        call = judgement.call
         number = lib.resolve_syscall(arch, call)
         if number >= 0:
             known[number] = judgement

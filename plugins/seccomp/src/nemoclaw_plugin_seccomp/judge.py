@@ -44,6 +44,8 @@ def judge(policy: Policy, host: Host) -> dict[str, Judgement]:
         would move the walls, or ``deny`` takes what an agent cannot be started without. Every
         problem is listed.
     """
+    # What the host could make protects nothing unless an enabled plugin asks for it.
+    host = attrs.evolve(host, namespaces=host.made_by(policy.plugins.enable))
     check(policy, host)
     found: dict[str, Judgement] = {}
 

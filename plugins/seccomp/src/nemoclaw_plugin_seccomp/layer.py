@@ -63,8 +63,10 @@ def _gaps(policy: Policy) -> tuple[Gap, ...]:
     return (
         Gap(
             what='action = "log" refuses only what would move the walls',
-            consequence="calls that the profile does not list are let through and logged",
-            remedy='set action = "errno", and allow the calls that the kernel log names',
+            consequence="calls that the profile does not list are let through and logged: that is "
+            "what it is for, on any host, and less than a strict policy promises",
+            remedy='set action = "errno", and allow the calls that the kernel log names; or, while '
+            'you find out which those are, compatibility = "best-effort"',
             origin=origin(policy, "action"),
         ),
     )

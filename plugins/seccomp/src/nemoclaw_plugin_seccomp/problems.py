@@ -80,7 +80,7 @@ def _allow(policy: Policy, host: Host) -> Iterator[Problem]:
             why = group.why
             if group in refused.NEEDS_NAMESPACE:
                 missing = refused.NEEDS_NAMESPACE[group]
-                why = f"it would reach the host's {group.name}, there is no {missing} namespace"
+                why = f"it would reach the host's {group.name}, it has no {missing} namespace"
             what = f"{call} cannot be allowed: {why}"
             yield where, what, "remove the name"
 

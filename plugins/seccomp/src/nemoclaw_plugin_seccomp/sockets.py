@@ -60,7 +60,10 @@ def _socket(families: tuple[int, ...], why: str, *, datagrams: bool = True) -> A
 
 
 def rules(policy: Policy, host: Host) -> dict[str, ArgumentRule | None]:
-    """Rules of the calls that make sockets. None = the call is refused altogether."""
+    """Rules of the calls that make sockets. None = the call is refused altogether.
+
+    :param host: its namespaces are those that the sandbox has.
+    """
     families: tuple[int, ...] = ()
     why = []
     # A Unix socket that has a path on the host (a Docker or D-Bus daemon, nemoclaw's own control

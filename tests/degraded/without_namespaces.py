@@ -1,7 +1,7 @@
-"""Run a command on a host that refuses user namespaces: ``python3 THIS COMMAND [ARGUMENT ...]``.
+"""Run a command where a kind of namespaces is refused: ``python3 THIS KIND COMMAND [ARGUMENT ...]``
 
-A seccomp filter answers EPERM to clone(2) and unshare(2) with CLONE_NEWUSER, as a kernel does
-whose administrator forbids them.
+KIND is ``user`` or ``pid``. A seccomp filter answers EPERM to clone(2) and unshare(2) that ask for
+one, as a kernel does whose administrator forbids them (``user.max_pid_namespaces = 0``).
 """
 
 from __future__ import annotations
@@ -12,18 +12,10 @@ import struct
 import sys
 
 CLONE, UNSHARE, SECCOMP = {"x86_64": (56, 272, 317), "aarch64": (220, 97, 277)}[os.uname().machine]
-NEWUSER, NO_NEW_PRIVS, EPERM = 0x10000000, 38, 1
+FLAGS = {"user": 0x10000000, "pid": 0x20000000}
+NO_NEW_PRIVS, EPERM = 38, 1
 LOAD_NUMBER, LOAD_FLAGS = (0x20, 0, 0, 0), (0x20, 0, 0, 16)
 ALLOW, REFUSE = (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | EPERM)
-PROGRAM = (
-    LOAD_NUMBER,
-    (0x15, 1, 0, CLONE),
-    (0x15, 0, 3, UNSHARE),
-    LOAD_FLAGS,
-    (0x45, 0, 1, NEWUSER),
-    REFUSE,
-    ALLOW,
-)
 
 
 class Program(ctypes.Structure):
@@ -33,12 +25,21 @@ class Program(ctypes.Structure):
 def main() -> None:
     """Install the filter, and become the command."""
     libc = ctypes.CDLL(None, use_errno=True)
-    code = b"".join(struct.pack("=HBBI", *line) for line in PROGRAM)
-    program = Program(len(PROGRAM), code)
+    lines = (
+        LOAD_NUMBER,
+        (0x15, 1, 0, CLONE),
+        (0x15, 0, 3, UNSHARE),
+        LOAD_FLAGS,
+        (0x45, 0, 1, FLAGS[sys.argv[1]]),
+        REFUSE,
+        ALLOW,
+    )
+    code = b"".join(struct.pack("=HBBI", *line) for line in lines)
+    program = Program(len(lines), code)
     libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.syscall(SECCOMP, 1, 0, ctypes.byref(program)):
         sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":
