@@ -12,7 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .egress import Caller, EgressDecision, EgressRequest, HttpRequest
+    from .egress import (
+        Caller,
+        Egress,
+        EgressDecision,
+        EgressRequest,
+        EgressVerdict,
+        HttpRequest,
+        NetworkService,
+    )
     from .errors import (
         CommandNotExecutable,
         CommandNotFound,
@@ -89,7 +97,15 @@ if TYPE_CHECKING:
     from .version import API
 
 _MODULES = {
-    "egress": ("Caller", "EgressDecision", "EgressRequest", "HttpRequest"),
+    "egress": (
+        "Caller",
+        "Egress",
+        "EgressDecision",
+        "EgressRequest",
+        "EgressVerdict",
+        "HttpRequest",
+        "NetworkService",
+    ),
     "errors": (
         "CommandNotExecutable",
         "CommandNotFound",
@@ -186,9 +202,11 @@ __all__ = [
     "Devices",
     "Directory",
     "DropCapabilities",
+    "Egress",
     "EgressDecision",
     "EgressDenied",
     "EgressRequest",
+    "EgressVerdict",
     "EnterView",
     "Event",
     "EventLogError",
@@ -219,6 +237,7 @@ __all__ = [
     "NemoclawError",
     "NetworkPolicy",
     "NetworkRule",
+    "NetworkService",
     "NoNewPrivileges",
     "Operation",
     "Origin",
