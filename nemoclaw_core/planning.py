@@ -16,7 +16,7 @@ from .state import config_dir, ensure_private, private_dirs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from nemoclaw_hookspecs import Event
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .events.log import EventLog
     from .events.record import Context as EventContext
     from .policy import Context
+    from .supervisor.session import Session
 
 # Directories that somebody may happen to be in, and that no project is kept in.
 _SHARED = frozenset(
@@ -95,6 +96,9 @@ class Planned:
     :param sinks: the enabled plugins that implement ``on_event``; mostly none.
     :param cached: True when nothing had to be compiled.
     :param timeout_origin: the policy line of the plan's timeout; empty where none says it.
+    :param network: the encoded network policy, where the plan has a network service.
+    :param locked: what a reload may not change, where there is something to reload.
+    :param judges: the enabled plugins that implement ``authorize_egress``; mostly none.
     """
 
     def __init__(
@@ -106,6 +110,9 @@ class Planned:
         selector: tuple[str | None, str],
         cached: bool,
         timeout_origin: str = "",
+        network: dict[str, Any] | None = None,
+        judges: Sequence[str] = (),
+        locked: dict[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.hooks = hooks
@@ -113,6 +120,11 @@ class Planned:
         self.digest = digest
         self.cached = cached
         self.timeout_origin = timeout_origin
+        self.network = network or {}
+        self.locked = locked or {}
+        self.authorities: dict[str, Any] = {}
+        """Certificate authority of each plugin's service, made for this start."""
+        self._judges = judges
         self._selector = selector
         self._manager: Any = None
         self._bus: Any = None
@@ -123,12 +135,17 @@ class Planned:
 
         :raises PluginError: a plugin refused the start.
         """
-        if "pre_spawn" not in self.hooks:
-            return self.plan
-        from . import seal
-        from .pipeline import run_pre_spawn
+        plan = self.plan
+        if "pre_spawn" in self.hooks:
+            from . import seal
+            from .pipeline import run_pre_spawn
 
-        return seal.encode(run_pre_spawn(seal.decode(self.plan), self._plugins()))
+            plan = seal.encode(run_pre_spawn(seal.decode(plan), self._plugins()))
+        if any(step.get("generated") for step in plan["steps"]):
+            from .authorities import fill
+
+            plan, self.authorities = fill(plan)
+        return plan
 
     def post_exit(self, status: int, reason: str) -> None:
         """Tell every plugin that the agent ended; a plugin that fails changes nothing."""
@@ -168,6 +185,25 @@ class Planned:
                 log.close()
                 raise
         return log
+
+    def open_gate(self, session: Session, context: EventContext, log: EventLog) -> None:
+        """Serve the sockets that a sandbox's init has handed out, if there are any."""
+        sockets = session.take_sockets()
+        if not sockets:
+            return
+        from .supervisor.gates import GATES, Gate
+
+        session.gate = Gate(sockets, self, context, log, session.pid)
+        GATES.add(session.gate)
+
+    def judges(self) -> list[tuple[str, Callable[..., Any]]]:
+        """``authorize_egress`` of each plugin that has it, by the plugin's name."""
+        plugins: Any = self._plugins() if self._judges else None
+
+        def ask(name: str) -> Callable[..., Any]:
+            return lambda request: plugins.one(name, "authorize_egress", request=request)
+
+        return [(name, ask(name)) for name in self._judges]
 
     def end_delivery(self) -> None:
         """Give plugins a moment to take the events that they have not taken yet."""
@@ -235,7 +271,7 @@ def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool)
         sys.stderr.write(f"nemoclaw: {note}\n")
     return Planned(
         entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached,
-        entry["timeout_origin"],
+        entry["timeout_origin"], entry["network"], entry["judges"], entry["locked"],
     )  # fmt: skip
 
 
@@ -269,6 +305,7 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     from .pipeline import compile_plan
     from .plugins import PluginManager
     from .policy import load_observed
+    from .policy.locked import locked_values
 
     policy, observations = load_observed(selector, context=context)
     manager = PluginManager()
@@ -279,6 +316,9 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
         "plan": plan,
         "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
         "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
+        "judges": [p for p, implemented in hooks.items() if "authorize_egress" in implemented],
+        "network": seal.encode_value(policy.network) if plan["services"] else {},
+        "locked": locked_values(selector, context) if plan["services"] else {},
         "digest": cache.key(repr(plan)),
         "timeout_origin": str(policy.process.origins.get("timeout", "")),
         "notes": list(policy.filesystem.notes),

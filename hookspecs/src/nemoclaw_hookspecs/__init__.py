@@ -47,7 +47,8 @@ if TYPE_CHECKING:
         Segment,
         Verdict,
     )
-    from .plan import ExitStatus, LayerStatus, Plan, Receipt, Step
+    from .marks import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
+    from .plan import ExitStatus, LayerStatus, Plan, Receipt, Service, Step
     from .policy import (
         BackendPolicy,
         BinaryRule,
@@ -81,7 +82,9 @@ if TYPE_CHECKING:
         LandlockRuleset,
         Layer,
         LinkUp,
+        Listen,
         Mask,
+        Netlink,
         NoNewPrivileges,
         Operation,
         Proc,
@@ -93,7 +96,7 @@ if TYPE_CHECKING:
         Tmpfs,
         Unshare,
     )
-    from .specs import ENFORCEMENT_HOOKS, ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
+    from .specs import ENFORCEMENT_HOOKS
     from .version import API
 
 _MODULES = {
@@ -132,7 +135,8 @@ _MODULES = {
         "Segment",
         "Verdict",
     ),
-    "plan": ("ExitStatus", "LayerStatus", "Plan", "Receipt", "Step"),
+    "marks": ("ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"),
+    "plan": ("ExitStatus", "LayerStatus", "Plan", "Receipt", "Service", "Step"),
     "policy": (
         "BackendPolicy",
         "BinaryRule",
@@ -166,7 +170,9 @@ _MODULES = {
         "LandlockRuleset",
         "Layer",
         "LinkUp",
+        "Listen",
         "Mask",
+        "Netlink",
         "NoNewPrivileges",
         "Operation",
         "Proc",
@@ -178,7 +184,7 @@ _MODULES = {
         "Tmpfs",
         "Unshare",
     ),
-    "specs": ("ENFORCEMENT_HOOKS", "ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"),
+    "specs": ("ENFORCEMENT_HOOKS",),
     "version": ("API",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -233,8 +239,10 @@ __all__ = [
     "LayerUnavailable",
     "Link",
     "LinkUp",
+    "Listen",
     "Mask",
     "NemoclawError",
+    "Netlink",
     "NetworkPolicy",
     "NetworkRule",
     "NetworkService",
@@ -255,6 +263,7 @@ __all__ = [
     "Route",
     "SeccompFilter",
     "Segment",
+    "Service",
     "SessionKeyring",
     "SetUser",
     "Step",

@@ -1,4 +1,4 @@
-"""Values that travel through ``authorize_egress``, and what core and network service are to each other.
+"""Values that travel through ``authorize_egress``, and what the core and a network service share.
 
 The core decides where the agent may connect. A plugin's network service speaks the protocols: it
 serves the sockets that were born in the sandbox's network namespace, and asks the core.
@@ -80,6 +80,9 @@ class EgressVerdict:
     """Ranges that the rule lets this name resolve to although they are not public."""
     generation: int = 0
     """Of the policy that was asked."""
+    path: str = ""
+    """Of an allowed request: the canonical path, which was judged and has to be sent on in the
+    place of the one that was asked for. The query is sent on as it is."""
 
 
 class Egress(Protocol):
@@ -88,6 +91,18 @@ class Egress(Protocol):
     @property
     def sandbox(self) -> str:
         """The sandbox's name."""
+
+    @property
+    def init(self) -> int:
+        """Process id of the sandbox's init, where the service runs."""
+
+    @property
+    def wants_caller(self) -> bool:
+        """Whether a rule in force is for certain executables: requests should name theirs."""
+
+    @property
+    def wants_digest(self) -> bool:
+        """Whether one of them is told by its digest."""
 
     @property
     def generation(self) -> int:
