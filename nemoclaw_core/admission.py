@@ -7,6 +7,7 @@ Any other can only narrow: restrict, cover, or show again what the policy grants
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 
 from nemoclaw_hookspecs.errors import LauncherError, PluginError
@@ -22,7 +23,9 @@ from nemoclaw_hookspecs.seal import (
     JoinCgroup,
     LandlockRuleset,
     Layer,
+    Listen,
     Mask,
+    Netlink,
     Operation,
     Proc,
     Rlimit,
@@ -33,8 +36,9 @@ from nemoclaw_hookspecs.seal import (
 
 from . import seal
 
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _CORE_ALONE = (SetUser, JoinCgroup)
-_REQUIRED_ALONE = (Devices, EnterView, Proc)
+_REQUIRED_ALONE = (Devices, EnterView, Listen, Netlink, Proc)
 
 
 def admit(plugin: str, hook: str, layer: Layer, policy: Policy, host: Host) -> tuple[Step, ...]:
@@ -47,6 +51,17 @@ def admit(plugin: str, hook: str, layer: Layer, policy: Policy, host: Host) -> t
     if type(layer.operations) is not tuple or type(layer.gaps) is not tuple:
         raise PluginError(
             f"plugin {plugin!r}: {hook} gave a layer whose parts are no tuples", plugin=plugin
+        )
+    for entry in filter(None, (layer.service, layer.authority)):
+        if not required or not _ENTRY.fullmatch(entry):
+            why = "which is no MODULE:FUNCTION" if required else "which only a required plugin may"
+            raise PluginError(
+                f"plugin {plugin!r}: {hook} names a service, {entry!r}, {why}", plugin=plugin
+            )
+    if layer.environment and not required:
+        raise PluginError(
+            f"plugin {plugin!r}: {hook} sets variables, which only a required plugin may",
+            plugin=plugin,
         )
     for gap in layer.gaps:
         problem = _gap_problem(gap)

@@ -15,6 +15,7 @@ from nemoclaw_hookspecs.plan import Step
 from nemoclaw_hookspecs.seal import (
     BindMount,
     LandlockRuleset,
+    Listen,
     Mask,
     Operation,
     Rlimit,
@@ -48,7 +49,9 @@ def _key(operation: Operation, position: int) -> object:
         return kind, position
     if isinstance(operation, Rlimit):
         return kind, operation.resource
-    for field in ("target", "interface", "parent"):
+    if isinstance(operation, Listen):
+        return kind, operation.name
+    for field in ("target", "interface", "protocol", "parent"):
         if hasattr(operation, field):
             return kind, getattr(operation, field)
     return kind

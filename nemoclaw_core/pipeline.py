@@ -11,9 +11,9 @@ from types import MappingProxyType
 import attrs
 from nemoclaw_hookspecs.errors import LauncherError, LayerUnavailable, PluginError
 from nemoclaw_hookspecs.host import Host
-from nemoclaw_hookspecs.plan import LayerStatus, Plan, Step
+from nemoclaw_hookspecs.plan import LayerStatus, Plan, Service, Step
 from nemoclaw_hookspecs.policy import Policy
-from nemoclaw_hookspecs.seal import EnterView, Gap, Hostname, LinkUp, Proc, Unshare
+from nemoclaw_hookspecs.seal import EnterView, Gap, Hostname, Proc, Unshare
 
 from . import seal
 from .admission import admit, check_targets
@@ -35,10 +35,13 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
     :raises LayerUnavailable: the policy is ``strict``, and this host or this version cannot enforce
         all of it; names every gap with its policy line and remedy.
     """
-    environment = dict(policy.process.environment_set)
+    # Before a plugin has seen it.
+    written = dict(policy.process.environment_set)
+    environment: dict[str, str] = {}
     _check_loaded(policy, manager)
     steps: list[Step] = []
     layers: list[LayerStatus] = []
+    services: list[Service] = []
     for hook in LAYER_HOOKS:
         for outcome in manager.each(hook, policy=policy, host=host):
             if outcome.error is not None:
@@ -48,6 +51,16 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
             name = outcome.plugin
             admitted = admit(name, hook, outcome.value, policy, host)
             steps += [traced(step, name, policy) for step in admitted]
+            if outcome.value.service:
+                services.append(
+                    Service(
+                        plugin=name,
+                        entry=outcome.value.service,
+                        authority=outcome.value.authority,
+                    )
+                )
+            _check_environment(name, hook, dict(outcome.value.environment))
+            environment = {**outcome.value.environment, **environment}
             layers.append(
                 LayerStatus(
                     plugin=name,
@@ -88,12 +101,13 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
         policy=f"{policy.file}:{policy.name}",
         steps=seal.sort_steps(combined),
         layers=tuple(layers),
-        environment=environment,
+        environment={**environment, **written},
         environment_pass=policy.process.environment_pass,
         workdir=policy.filesystem.workdir,
         home=policy.filesystem.home,
         timeout=policy.process.timeout,
         compatibility=policy.compatibility,
+        services=tuple(services),
     )
 
 
@@ -120,7 +134,7 @@ def run_pre_spawn(plan: Plan, manager: PluginManager) -> Plan:
             )
         if outcome.value is not None:
             environment = dict(outcome.value.environment)
-            _check_environment(name, environment)
+            _check_environment(name, "pre_spawn", environment)
     return attrs.evolve(plan, environment=environment)
 
 
@@ -132,13 +146,13 @@ def _fixed(plan: Plan) -> object:
         return None
 
 
-def _check_environment(plugin: str, environment: dict[str, str]) -> None:
+def _check_environment(plugin: str, hook: str, environment: dict[str, str]) -> None:
     for name, value in environment.items():
         texts = type(name) is str and type(value) is str
         if not texts or not name or "=" in name or "\0" in name + value:
             # The value is not shown: it may be a secret.
             raise PluginError(
-                f"plugin {plugin!r}: pre_spawn set a variable that cannot be: {name!r}",
+                f"plugin {plugin!r}: {hook} set a variable that cannot be: {name!r}",
                 plugin=plugin,
             )
 
@@ -208,7 +222,7 @@ def _check_whole(steps: tuple[Step, ...]) -> None:
     enters = any(isinstance(step.operation, EnterView) for step in steps)
     for step in steps:
         operation, needed = step.operation, ""
-        if isinstance(operation, LinkUp):
+        if type(operation).phase == "network":
             needed = "network"
         elif isinstance(operation, Hostname):
             needed = "uts"

@@ -17,7 +17,7 @@ from .workdir import current_dir_or_none, home_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from nemoclaw_hookspecs import Event, Policy
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .events.log import EventLog
     from .events.record import Context as EventContext
     from .policy import Context
+    from .supervisor.session import Session
 
 _AROUND = frozenset({"pre_spawn", "post_exit"})
 
@@ -38,6 +39,9 @@ class Planned:
     :param cached: True when nothing had to be compiled.
     :param origins: the policy lines to name when what they say has ended an agent: ``timeout``,
         ``max_memory``, ``kill`` (of system calls); without those that say nothing.
+    :param network: the encoded network policy, where the plan has a network service.
+    :param locked: what a reload may not change, where there is something to reload.
+    :param judges: the enabled plugins that implement ``authorize_egress``; mostly none.
     """
 
     def __init__(
@@ -49,6 +53,9 @@ class Planned:
         selector: tuple[str | None, str],
         cached: bool,
         origins: dict[str, str] | None = None,
+        network: dict[str, Any] | None = None,
+        judges: Sequence[str] = (),
+        locked: dict[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.hooks = hooks
@@ -56,6 +63,11 @@ class Planned:
         self.digest = digest
         self.cached = cached
         self.origins = origins or {}
+        self.network = network or {}
+        self.locked = locked or {}
+        self.authorities: dict[str, Any] = {}
+        """Certificate authority of each plugin's service, made for this start."""
+        self._judges = judges
         self._selector = selector
         self._manager: Any = None
         self._bus: Any = None
@@ -66,12 +78,17 @@ class Planned:
 
         :raises PluginError: a plugin refused the start.
         """
-        if "pre_spawn" not in self.hooks:
-            return self.plan
-        from . import seal
-        from .pipeline import run_pre_spawn
+        plan = self.plan
+        if "pre_spawn" in self.hooks:
+            from . import seal
+            from .pipeline import run_pre_spawn
 
-        return seal.encode(run_pre_spawn(seal.decode(self.plan), self._plugins()))
+            plan = seal.encode(run_pre_spawn(seal.decode(plan), self._plugins()))
+        if any(step.get("generated") for step in plan["steps"]):
+            from .authorities import fill
+
+            plan, self.authorities = fill(plan)
+        return plan
 
     def post_exit(self, status: int, reason: str) -> None:
         """Tell every plugin that the agent ended; a plugin that fails changes nothing."""
@@ -111,6 +128,25 @@ class Planned:
                 log.close()
                 raise
         return log
+
+    def open_gate(self, session: Session, context: EventContext, log: EventLog) -> None:
+        """Serve the sockets that a sandbox's init has handed out, if there are any."""
+        sockets = session.take_sockets()
+        if not sockets:
+            return
+        from .supervisor.gates import GATES, Gate
+
+        session.gate = Gate(sockets, self, context, log, session.pid)
+        GATES.add(session.gate)
+
+    def judges(self) -> list[tuple[str, Callable[..., Any]]]:
+        """``authorize_egress`` of each plugin that has it, by the plugin's name."""
+        plugins: Any = self._plugins() if self._judges else None
+
+        def ask(name: str) -> Callable[..., Any]:
+            return lambda request: plugins.one(name, "authorize_egress", request=request)
+
+        return [(name, ask(name)) for name in self._judges]
 
     def end_delivery(self) -> None:
         """Give plugins a moment to take the events that they have not taken yet."""
@@ -183,7 +219,7 @@ def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool)
         sys.stderr.write(f"nemoclaw: {note}\n")
     return Planned(
         entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached,
-        entry["origins"],
+        entry["origins"], entry["network"], entry["judges"], entry["locked"],
     )  # fmt: skip
 
 
@@ -228,6 +264,7 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     from .plugins import PluginManager
     from .policy import load_observed
     from .policy.locate import split_selector
+    from .policy.locked import locked_values
     from .trust import FILE_NAME, record_used
 
     policy, observations = load_observed(selector, context=context)
@@ -241,6 +278,9 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
         "plan": plan,
         "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
         "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
+        "judges": [p for p, implemented in hooks.items() if "authorize_egress" in implemented],
+        "network": seal.encode_value(policy.network) if plan["services"] else {},
+        "locked": locked_values(selector, context) if plan["services"] else {},
         "digest": cache.key(repr(plan)),
         "origins": _origins(policy),
         "notes": list(policy.filesystem.notes),

@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 class _Ready:
     """A sandbox that is built and waits for its command."""
 
-    def __init__(self, session: Session, log: EventLog) -> None:
+    def __init__(self, session: Session, context: Context, log: EventLog) -> None:
         self.session = session
+        self.context = context
         self.log = log
 
 
@@ -268,6 +269,7 @@ class Sandbox:
             ready = self._build()
         try:
             ready.session.wait_ready()
+            self._planned.open_gate(ready.session, ready.context, ready.log)
         except BaseException:
             ready.log.close()
             raise
@@ -281,7 +283,7 @@ class Sandbox:
         context = Context(name, policy=self._plan["policy"], policy_digest=self._planned.digest)
         log = self._planned.open_log(context)
         try:
-            return _Ready(Session(launcher, self._plan, context, log), log)
+            return _Ready(Session(launcher, self._plan, context, log), context, log)
         except BaseException:
             log.close()
             raise

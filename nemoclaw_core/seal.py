@@ -24,8 +24,19 @@ from nemoclaw_hookspecs.errors import LauncherError
 from nemoclaw_hookspecs.plan import Plan, Step
 from nemoclaw_hookspecs.seal import OPERATIONS, PHASES, EnterView, Gap, Mask, Operation
 
-__all__ = ["VERSION", "check", "decode", "encode", "operation_name", "sort_steps", "to_json"]
+__all__ = [
+    "VERSION",
+    "check",
+    "decode",
+    "decode_value",
+    "encode",
+    "encode_value",
+    "operation_name",
+    "sort_steps",
+    "to_json",
+]
 
+_Value = typing.TypeVar("_Value")
 VERSION = 1
 """Version of the encoded form."""
 
@@ -86,6 +97,24 @@ def encode(plan: Plan) -> dict[str, Any]:
         else:
             encoded[name] = _encode(kind, value, name)
     return encoded
+
+
+def encode_value(value: object) -> dict[str, Any]:
+    """Any attrs value of the contract as builtins, a network policy for instance.
+
+    :raises LauncherError: a value in it does not fit its declaration.
+    """
+    found: dict[str, Any] = _encode(type(value), value, type(value).__name__)
+    return found
+
+
+def decode_value(kind: type[_Value], data: object) -> _Value:
+    """The inverse of :func:`encode_value`.
+
+    :raises LauncherError: ``data`` is not exactly an encoded ``kind``.
+    """
+    found: _Value = _decode(kind, data, kind.__name__)
+    return found
 
 
 def decode(data: object) -> Plan:

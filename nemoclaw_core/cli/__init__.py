@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "ps": "list running sandboxes",
     "logs": "show a sandbox's events",
     "stop": "end a sandbox",
+    "reload": "change a sandbox's network rules while it runs",
     "exec": "run another command inside a sandbox",
     "policy": "check, explain, compare, trust policies",
     "schema": "print the JSON Schema of the policy file",

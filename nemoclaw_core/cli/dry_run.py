@@ -39,6 +39,8 @@ def show(given: Options) -> int:
     for number, step in enumerate(plan["steps"], 1):
         _tell(f"{number:3}  {step['op']:<{width}}  {_summary(step)}")
         _tell(f"     {'':<{width}}    from {step['origin'] or 'default'}")
+        for text in step.get("texts", ()):
+            _tell(f"     {'':<{width}}      {text}")
         for rule in step.get("rules", ()):
             _tell(f"     {'':<{width}}      {rule['path']} from {rule['origin'] or 'default'}")
     names = [
@@ -65,6 +67,10 @@ def _summary(step: dict[str, Any]) -> str:
             parts.append(f"{name}={len(value) // 8} instructions")
         elif name == "rules":
             parts.append(f"rules={len(value)}")
+        elif name == "texts":
+            continue  # Each on a line of its own.
+        elif name == "messages":
+            parts.append(f"messages={len(value)}")
         elif isinstance(value, list):
             parts.append(f"{name}={','.join(map(str, value))}")
         elif name == "content":

@@ -1,4 +1,4 @@
-"""``nemoclaw policy check | explain | diff | trust``."""
+"""``nemoclaw policy check | explain | diff | try | trust``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .arguments import Parser
 def main(argv: list[str]) -> int:
     """Run one of the policy commands.
 
-    Exit status: 0; 3 when a policy is not valid; ``diff`` gives 1 when the policies differ.
+    Exit status: 0; 3 when a policy is not valid; ``diff`` gives 1 when the policies differ, ``try``
+    when a URL is not allowed.
     """
     options = _parser().parse_args(argv)
     status: int = options.run(options)
@@ -55,6 +56,18 @@ def _parser() -> Parser:
     diff.add_argument("second", metavar="B")
     diff.set_defaults(run=_diff)
 
+    attempt = commands.add_parser(
+        "try", help="say whether URLs are allowed, by which rule, and what would allow them"
+    )
+    attempt.add_argument("selector", metavar="POLICY", help=selector)
+    attempt.add_argument("url", metavar="URL", nargs="+", help="https://HOST/PATH, HOST:PORT ...")
+    attempt.add_argument("--method", metavar="METHOD", default="GET", help="default: GET")
+    attempt.add_argument("--binary", metavar="PATH", help="the program that connects")
+    attempt.add_argument(
+        "--resolve", action="store_true", help="look the names up here, and judge their addresses"
+    )
+    attempt.set_defaults(run=_try)
+
     trust = commands.add_parser(
         "trust",
         help="let a policies.toml that an agent may have written be found as ./policies.toml",
@@ -77,9 +90,9 @@ def _parser() -> Parser:
     )
     trust.set_defaults(run=vouching.main)
 
-    for command in (check, explain, diff, trust):
+    for command in (check, explain, diff, attempt, trust):
         command.set_defaults(parser=command)
-    for command in (explain, diff):
+    for command in (explain, diff, attempt):
         command.add_argument("-C", "--workdir", metavar="DIR", help=f"{workdir}; default: this one")
         command.add_argument("--json", action="store_true", help="one JSON document")
     return parser
@@ -140,3 +153,9 @@ def _diff(options: argparse.Namespace) -> int:
     elif found:
         print(diff.as_text(first, second, found))
     return 1 if found else 0
+
+
+def _try(options: argparse.Namespace) -> int:
+    from .try_policy import run
+
+    return run(options)

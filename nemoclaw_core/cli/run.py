@@ -154,16 +154,20 @@ def _supervise(
     context = Context(name, policy=plan["policy"], policy_digest=planned.digest)
     log = planned.open_log(context)
     control = Control(name, plan, given.rest)
+    session = None
     try:
         # The name is taken before anything is built: a second start of it changes nothing.
         control.listen()
         session = Session(launcher, plan, context, log, remove=(socket_path(name),))
         control.attach(session)
         session.wait_ready()
+        planned.open_gate(session, context, log)
         front = foreground.Foreground(session, control, timeout=seconds, started=started)
         status = front.run(command)
         _tell_left_behind(session.left_behind)
     finally:
+        if session is not None:
+            session.close_gate()
         log.close()
         control.close()
         # Before this process ends, perhaps by the agent's signal: nothing may outlive it.

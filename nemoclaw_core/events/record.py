@@ -22,6 +22,8 @@ PROFILES = ("container", "host", "security_control")
 _NAMES = {
     1007: "Process Activity",
     2004: "Detection Finding",
+    4001: "Network Activity",
+    4002: "HTTP Activity",
     5019: "Device Config State Change",
     6002: "Application Lifecycle",
 }

@@ -36,6 +36,14 @@ class Examination:
         raise KeyError(subject)
 
 
+_CA_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine, NixOS
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",
+)
+
+
 def probe() -> Host:
     """The facts that plans are made for."""
     return examine().host
@@ -63,5 +71,6 @@ def examine() -> Examination:
         cgroup=cgroups.version,
         cgroup_paths=cgroups.parents,
         merged_usr=os.path.islink("/bin"),
+        ca_bundle=next(filter(os.path.isfile, _CA_BUNDLES), ""),
     )
     return Examination(host=host, answers=(landlock, seccomp, *kinds, idmapped, *cgroups.answers))

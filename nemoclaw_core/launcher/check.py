@@ -7,6 +7,8 @@ compares the two.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -75,6 +77,10 @@ def _setting(value: Any) -> bool:
     return type(value) is list and len(value) == 2 and _name(value[0]) and _text(value[1])
 
 
+def _port_number(value: Any) -> bool:
+    return _integer(value) and 0 <= value < 65536
+
+
 def _port(value: Any) -> bool:
     return (
         type(value) is list and len(value) == 2 and all(map(_integer, value)) and value[0] < 65536
@@ -89,6 +95,15 @@ def _rule(value: Any) -> bool:
         and _integer(value["access"])
         and value["access"] > 0
         and _text(value["origin"])
+    )
+
+
+def _netlink(value: Any) -> bool:
+    """A whole message: its header tells its own length (netlink(7))."""
+    return (
+        type(value) is bytes
+        and 16 <= len(value) <= 1 << 16
+        and (int.from_bytes(value[:4], sys.byteorder) == len(value) and len(value) % 4 == 0)
     )
 
 
@@ -114,7 +129,8 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "directory": ("mounts", {"target": _inside}),
     "symlink": ("mounts", {"target": _inside, "text": _text}),
-    "file_mount": ("mounts", {"target": _inside, "content": _text}),
+    # What is generated was put into `content` before the plan came here.
+    "file_mount": ("mounts", {"target": _inside, "content": _text, "generated": _one_of("")}),
     "mask": ("mounts", {"target": _inside, "kind": _one_of("directory", "file", "missing")}),
     "proc": ("mounts", {"target": _inside, "masked": _list_of(_mask_target)}),
     "devices": (
@@ -123,6 +139,23 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "enter_view": ("mounts", {}),
     "link_up": ("network", {"interface": _name}),
+    "netlink": (
+        "network",
+        {
+            "protocol": _one_of("route", "netfilter"),
+            "messages": _list_of(_netlink),
+            "texts": _list_of(_text),
+        },
+    ),
+    "listen": (
+        "network",
+        {
+            "name": _name,
+            "kind": _one_of("tcp", "udp", "sock_diag"),
+            "address": _text,
+            "port": _port_number,
+        },
+    ),
     "rlimit": ("resources", {"resource": _one_of(*_RLIMITS), "value": _integer}),
     "join_cgroup": ("resources", {"parent": _inside, "settings": _list_of(_setting)}),
     "hostname": ("identity", {"name": _name}),
@@ -198,8 +231,14 @@ def _check_whole(steps: list[dict[str, Any]]) -> None:
         raise Malformed("the mounts must end with one enter_view")
     if "proc" in operations and "pid" not in spaces:
         raise Malformed("proc needs a PID namespace")
-    if "link_up" in operations and "network" not in spaces:
-        raise Malformed("link_up needs a network namespace")
+    for step in steps:
+        if OPERATIONS[step["op"]][0] == "network" and "network" not in spaces:
+            raise Malformed(f"{step['op']} needs a network namespace")
+        if step["op"] == "netlink" and len(step["texts"]) != len(step["messages"]):
+            raise Malformed("netlink: every message needs its text")
+    names = [step["name"] for step in steps if step["op"] == "listen"]
+    if len(set(names)) != len(names):
+        raise Malformed("listen: two sockets have the same name")
     if "hostname" in operations and "uts" not in spaces:
         raise Malformed("hostname needs a UTS namespace")
     for once in ("set_user", "proc", "devices", "no_new_privileges"):

@@ -69,7 +69,7 @@ def run(
         try:
             if leash >= 0:
                 _leave_ender(leash)
-            watch = _seal(plan["steps"], view, caller, groups)
+            watch = _seal(plan["steps"], channel, view, caller, groups)
         except Failed as error:
             wire.send_report(channel, wire.FAILED, error.index, error.number, str(error))
             os._exit(1)
@@ -105,6 +105,7 @@ def _keep_only(*descriptors: int) -> None:
 
 def _seal(
     steps: list[dict[str, Any]],
+    channel: _socket.socket,
     view: View | None,
     caller: tuple[int, int],
     groups: list[str],
@@ -139,6 +140,8 @@ def _seal(
                     ruleset = operations.landlock_prepare(step)
                 kernel.landlock_restrict_self(ruleset, step["restrict_flags"])
                 os.close(ruleset)
+            elif name == "listen":
+                _hand_out(channel, step)
             elif name in operations.OPERATIONS:
                 operations.OPERATIONS[name](step)
             elif name not in _DONE:
@@ -147,6 +150,15 @@ def _seal(
         failed_at = view.failed_at if view is not None and view.failed_at >= 0 else index
         raise Failed(failed_at, error) from None
     return watch
+
+
+def _hand_out(channel: _socket.socket, step: dict[str, Any]) -> None:
+    """Open a socket in this namespace, and leave it to the supervisor alone."""
+    opened = operations.open_socket(step)
+    try:
+        wire.send_report(channel, wire.SOCKET, text=step["name"], descriptors=(opened.fileno(),))
+    finally:
+        opened.close()
 
 
 def _prepare_rulesets(steps: list[dict[str, Any]]) -> dict[int, int]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_BACKLOG = 4096
 # RLIMIT_* of both architectures (getrlimit(2)).
 _RLIMITS = {"data": 2, "core": 4, "nproc": 6, "nofile": 7, "memlock": 8, "msgqueue": 12}
 
@@ -64,6 +65,63 @@ def link_up(step: dict[str, Any]) -> None:
         fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, request)
     finally:
         sock.close()
+
+
+_NETLINK = {"route": 0, "netfilter": 12}
+_NLMSG_ERROR, _NLM_F_ACK, _SOCK_DIAG = 2, 4, 4
+_HEADER = struct.Struct("=IHHII")
+
+
+def netlink(step: dict[str, Any]) -> None:
+    """Send the messages in one write, and read one acknowledgement for each that asks for it.
+
+    Those of nftables take effect together or not at all.
+    """
+    messages = list(step["messages"])
+    asked = set()
+    for number, message in enumerate(messages):
+        length, kind, flags, _, port = _HEADER.unpack_from(message)
+        messages[number] = _HEADER.pack(length, kind, flags, number, port) + message[16:]
+        if flags & _NLM_F_ACK:
+            asked.add(number)
+    kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
+    sock = _socket.socket(_socket.AF_NETLINK, kind, _NETLINK[step["protocol"]])
+    try:
+        sock.sendto(b"".join(messages), (0, 0))
+        while asked:
+            data = sock.recv(1 << 16)
+            while data:
+                length, kind, _, number, _ = _HEADER.unpack_from(data)
+                if kind == _NLMSG_ERROR:
+                    (result,) = struct.unpack_from("=i", data, 16)
+                    if result:
+                        text = step["texts"][number] if number < len(messages) else "netlink"
+                        raise OSError(-result, f"{text}: {os.strerror(-result)}")
+                    asked.discard(number)
+                data = data[length + 3 & ~3 :]
+    finally:
+        sock.close()
+
+
+def open_socket(step: dict[str, Any]) -> _socket.socket:
+    """The socket of a ``listen`` step: bound, and listening if it is of TCP."""
+    if step["kind"] == "sock_diag":
+        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
+        return _socket.socket(_socket.AF_NETLINK, kind, _SOCK_DIAG)
+    family = _socket.AF_INET6 if ":" in step["address"] else _socket.AF_INET
+    kind = _socket.SOCK_STREAM if step["kind"] == "tcp" else _socket.SOCK_DGRAM
+    sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)
+    try:
+        if family == _socket.AF_INET6:
+            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
+        sock.bind((step["address"], step["port"]))
+        if step["kind"] == "tcp":
+            # Connections wait here until the service has been imported.
+            sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def rlimit(step: dict[str, Any]) -> None:
@@ -136,6 +194,7 @@ def seccomp_filter(step: dict[str, Any]) -> None:
 
 OPERATIONS = {
     "link_up": link_up,
+    "netlink": netlink,
     "rlimit": rlimit,
     "hostname": hostname,
     "session_keyring": session_keyring,

@@ -33,6 +33,7 @@ FAILED = 4  # number: index of the step or -1; value: errno; text: what failed
 NOT_STARTED = 5  # value: errno of exec; text: the command
 TERMINAL = 6  # descriptor: master of the command's pseudoterminal
 CREATED = 7  # value: pid of the sandbox's init, where the launcher is
+SOCKET = 10  # descriptor: a socket born in the network namespace; text: its name
 UNCOVERED = 9  # text: paths whose mounts were taken away from outside; the sandbox ends
 LEFT_BEHIND = 8  # text: what the launcher could not remove, a path a line
 OUT_OF_MEMORY = 10  # value: how many processes the kernel ended for the memory limit

@@ -234,7 +234,9 @@ def _binary(
     if globs.is_pattern(base):
         what = f"{quoted(base)} itself holds a `*`"
         problems.append(Problem(origin, what, "write the path out", base))
-    return BinaryRule(path=path, sha256=table.sha256)
+    # The kernel tells what a process executes by the path that no link is in.
+    real = path if globs.is_pattern(path) else os.path.realpath(path)
+    return BinaryRule(path=real, sha256=table.sha256)
 
 
 def _http(rules: tuple[HttpTable, ...] | None) -> tuple[HttpRule, ...]:

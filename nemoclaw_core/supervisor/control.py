@@ -188,10 +188,10 @@ class Control:
                 _reply(sock, {"error": _REFUSED, "exit": 125})
         except EOFError:
             pass  # It only wanted to know whether somebody is here.
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _reply(sock, {"error": f"the request was not understood: {error}"})
         except NemoclawError as error:
             _reply(sock, {"error": str(error), "exit": error.exit_code})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _reply(sock, {"error": f"the request was not understood: {error}"})
         finally:
             if sock.fileno() not in self._clients:
                 sock.close()
@@ -208,6 +208,8 @@ class Control:
                     raise ValueError("the grace time is a number of seconds")
                 foreground.stop(grace)
                 _reply(sock, {"stopping": True})
+            elif what == "reload":
+                _reply(sock, {"told": self._reload(request)})
             elif what == "exec" and len(descriptors) == 3:
                 self._execute(sock, request, descriptors)
             else:
@@ -227,6 +229,17 @@ class Control:
             "command": self._argv[0],
             "owner": self._session.owner,
         }
+
+    def _reload(self, request: dict[str, Any]) -> str:
+        gate = self._session.gate
+        if gate is None:
+            raise UsageError(
+                f"the network of {self._name} is closed for good",
+                remedy='start it with `mode = "proxy"` in its policy\'s network table',
+            )
+        from ..egress.reload import reload
+
+        return reload(gate, str(request["policy"]), request["network"], request["locked"])
 
     def _execute(
         self, sock: _socket.socket, request: dict[str, Any], descriptors: list[int]

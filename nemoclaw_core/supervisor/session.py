@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..events.log import EventLog
+    from .gates import Gate
     from .launcher import Launcher
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -108,6 +109,10 @@ class Session:
         self._log = log
         self._commands: dict[int, tuple[Command, float]] = {}
         self._last = -1
+        self.sockets: dict[str, int] = {}
+        """Born in the sandbox's network namespace, by name, for the network service."""
+        self.gate: Gate | None = None
+        """What serves them, once somebody has taken them."""
         self.pid = 0
         self.left_behind = ""
         self.memory_kills = 0
@@ -140,11 +145,13 @@ class Session:
             report = wire.receive_report(self.channel)
             if report is None:
                 raise self._refused(LauncherError("the launcher died while building the sandbox"))
-            kind, number, value, text, _ = report
+            kind, number, value, text, descriptors = report
             if kind == wire.READY:
                 break
             if kind == wire.CREATED:
                 self.pid = value
+            elif kind == wire.SOCKET:
+                self.sockets[text] = descriptors[0]
             elif kind == wire.UNCOVERED:
                 raise self._refused(self.uncovered(text))
             elif kind == wire.FAILED:
@@ -160,8 +167,22 @@ class Session:
 
     def _refused(self, error: NemoclawError) -> NemoclawError:
         self.channel.close()
+        self.close_gate()
         self._log.append(ocsf.sandbox_refused(self._context, argv=(), error=error))
         return error
+
+    def take_sockets(self) -> dict[str, int]:
+        """The descriptors of the sandbox's network sockets, which are the caller's from now on."""
+        taken, self.sockets = self.sockets, {}
+        return taken
+
+    def close_gate(self) -> None:
+        """Cut the sandbox off. May be called twice."""
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.close()
+        for descriptor in self.take_sockets().values():
+            os.close(descriptor)
 
     def _failure(self, index: int, number: int, text: str) -> NemoclawError:
         if index < 0:
@@ -292,6 +313,7 @@ class Session:
         for number in list(self._commands):
             self.ended(number, None)
         self.channel.close()
+        self.close_gate()
         self._log.append(ocsf.nemoclaw_stopped(self._context))
 
 

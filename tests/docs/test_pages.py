@@ -42,7 +42,7 @@ def test_every_option_is_described_and_every_described_option_exists(
 ) -> None:
     words: list[tuple[str, ...]] = [(command,)]
     if command == "policy":
-        words += [(command, each) for each in ("check", "explain", "diff", "trust")]
+        words += [(command, each) for each in ("check", "explain", "diff", "try", "trust")]
     shown = "".join(help_of(*each) for each in words)
     parts = re.split(r"(?m)^## nemoclaw ([\w-]+)$", pages["docs/commands.md"].text)
     written = dict(zip(parts[1::2], parts[2::2], strict=True))[command]

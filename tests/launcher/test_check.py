@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 from typing import Any
 
 import attrs
@@ -15,6 +16,8 @@ from nemoclaw_core import seal
 from nemoclaw_core.launcher import check
 from nemoclaw_core.launcher.init import _DONE
 from nemoclaw_core.launcher.operations import OPERATIONS as CARRIED_OUT
+
+MESSAGE = struct.pack("=IHHII", 20, 24, 5, 0, 0) + bytes(4)
 
 
 def step(op: str, **fields: Any) -> dict[str, Any]:
@@ -36,12 +39,16 @@ def whole_plan() -> dict[str, Any]:
             step("tmpfs", target="/tmp", size=0, mode=0o1777, read_only=False),
             step("directory", target="/run"),
             step("symlink", target="/bin", text="usr/bin"),
-            step("file_mount", target="/etc/passwd", content="root:x:0:0::/:/bin/sh\n"),
+            step(
+                "file_mount", target="/etc/passwd", content="root:x:0:0::/:/bin/sh\n", generated=""
+            ),
             step("mask", target="/usr/secret", kind="directory"),
             step("proc", target="/proc", masked=["keys"]),
             step("devices", target="/dev", names=["null"], shm_size=0),
             step("enter_view"),
             step("link_up", interface="lo"),
+            step("netlink", protocol="route", messages=[MESSAGE], texts=["route local"]),
+            step("listen", name="tcp", kind="tcp", address="127.0.0.1", port=15001),
             step("rlimit", resource="nofile", value=1024),
             step("join_cgroup", parent="/sys/fs/cgroup/pids", settings=[["pids.max", "10"]]),
             step("hostname", name="nemoclaw"),
@@ -79,13 +86,20 @@ def test_table_agrees_with_the_contract() -> None:
 
 
 def test_every_operation_is_carried_out_by_somebody() -> None:
-    assert set(_DONE) | set(CARRIED_OUT) | {"landlock_ruleset"} == set(check.OPERATIONS)
+    assert set(_DONE) | set(CARRIED_OUT) | {"landlock_ruleset", "listen"} == set(check.OPERATIONS)
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
         (lambda s: s.append(step("exec")), "no operation"),
+        (lambda s: s[11].update(messages=[MESSAGE[:-4]]), "netlink.messages"),
+        (lambda s: s[11].update(messages=[b""]), "netlink.messages"),
+        (lambda s: s[11].update(texts=[]), "every message needs its text"),
+        (lambda s: s[11].update(protocol="audit"), "netlink.protocol"),
+        (lambda s: s[12].update(port=65536), "listen.port"),
+        (lambda s: s[12].update(kind="raw"), "listen.kind"),
+        (lambda s: s.insert(12, dict(s[12])), "the same name"),
         (lambda s: s[1].update(source="relative"), "bind_mount.source"),
         (lambda s: s[1].update(source="/usr/../root"), "bind_mount.source"),
         (lambda s: s[1].update(target="/"), "bind_mount.target"),
@@ -101,14 +115,14 @@ def test_every_operation_is_carried_out_by_somebody() -> None:
         (lambda s: s.pop(9), "enter_view"),
         (lambda s: s.insert(9, s[9]), "enter_view"),
         (lambda s: s.insert(0, s.pop()), "later phase"),
-        (lambda s: s.pop(17), "no_new_privileges"),
-        (lambda s: s[15].update(uid=(1 << 32) - 1), "set_user.uid"),
-        (lambda s: s[15].update(uid=True), "set_user.uid"),
-        (lambda s: s[12]["settings"].append(["../escape", "1"]), "join_cgroup.settings"),
+        (lambda s: s.pop(19), "no_new_privileges"),
+        (lambda s: s[17].update(uid=(1 << 32) - 1), "set_user.uid"),
+        (lambda s: s[17].update(uid=True), "set_user.uid"),
+        (lambda s: s[14]["settings"].append(["../escape", "1"]), "join_cgroup.settings"),
         (lambda s: s[7].update(masked=["../sys"]), "proc.masked"),
         (lambda s: s[8].update(names=["../sda"]), "devices.names"),
-        (lambda s: s[18]["rules"].append({"path": "/", "access": 0, "origin": ""}), "rules"),
-        (lambda s: s[19].update(bpf=b"short"), "seccomp_filter.bpf"),
+        (lambda s: s[20]["rules"].append({"path": "/", "access": 0, "origin": ""}), "rules"),
+        (lambda s: s[21].update(bpf=b"short"), "seccomp_filter.bpf"),
         (lambda s: s.extend([s[2]] * 5000), "at most"),
     ],
 )

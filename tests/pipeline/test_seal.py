@@ -180,6 +180,7 @@ def test_the_encoded_form_is_the_agreed_one() -> None:
         "home": "/h",
         "timeout": 1.5,
         "compatibility": "best-effort",
+        "services": [],
     }
 
 

@@ -12,7 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .egress import Caller, EgressDecision, EgressRequest, HttpRequest
+    from .egress import (
+        Caller,
+        Egress,
+        EgressDecision,
+        EgressRequest,
+        EgressVerdict,
+        HttpRequest,
+        NetworkService,
+    )
     from .errors import (
         CommandNotExecutable,
         CommandNotFound,
@@ -39,7 +47,8 @@ if TYPE_CHECKING:
         Segment,
         Verdict,
     )
-    from .plan import ExitStatus, LayerStatus, Plan, Receipt, Step
+    from .marks import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
+    from .plan import ExitStatus, LayerStatus, Plan, Receipt, Service, Step
     from .policy import (
         BackendPolicy,
         BinaryRule,
@@ -73,7 +82,9 @@ if TYPE_CHECKING:
         LandlockRuleset,
         Layer,
         LinkUp,
+        Listen,
         Mask,
+        Netlink,
         NoNewPrivileges,
         Operation,
         Proc,
@@ -85,11 +96,19 @@ if TYPE_CHECKING:
         Tmpfs,
         Unshare,
     )
-    from .specs import ENFORCEMENT_HOOKS, ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
+    from .specs import ENFORCEMENT_HOOKS
     from .version import API
 
 _MODULES = {
-    "egress": ("Caller", "EgressDecision", "EgressRequest", "HttpRequest"),
+    "egress": (
+        "Caller",
+        "Egress",
+        "EgressDecision",
+        "EgressRequest",
+        "EgressVerdict",
+        "HttpRequest",
+        "NetworkService",
+    ),
     "errors": (
         "CommandNotExecutable",
         "CommandNotFound",
@@ -116,7 +135,8 @@ _MODULES = {
         "Segment",
         "Verdict",
     ),
-    "plan": ("ExitStatus", "LayerStatus", "Plan", "Receipt", "Step"),
+    "marks": ("ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"),
+    "plan": ("ExitStatus", "LayerStatus", "Plan", "Receipt", "Service", "Step"),
     "policy": (
         "BackendPolicy",
         "BinaryRule",
@@ -150,7 +170,9 @@ _MODULES = {
         "LandlockRuleset",
         "Layer",
         "LinkUp",
+        "Listen",
         "Mask",
+        "Netlink",
         "NoNewPrivileges",
         "Operation",
         "Proc",
@@ -162,7 +184,7 @@ _MODULES = {
         "Tmpfs",
         "Unshare",
     ),
-    "specs": ("ENFORCEMENT_HOOKS", "ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"),
+    "specs": ("ENFORCEMENT_HOOKS",),
     "version": ("API",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -186,9 +208,11 @@ __all__ = [
     "Devices",
     "Directory",
     "DropCapabilities",
+    "Egress",
     "EgressDecision",
     "EgressDenied",
     "EgressRequest",
+    "EgressVerdict",
     "EnterView",
     "Event",
     "EventLogError",
@@ -215,10 +239,13 @@ __all__ = [
     "LayerUnavailable",
     "Link",
     "LinkUp",
+    "Listen",
     "Mask",
     "NemoclawError",
+    "Netlink",
     "NetworkPolicy",
     "NetworkRule",
+    "NetworkService",
     "NoNewPrivileges",
     "Operation",
     "Origin",
@@ -236,6 +263,7 @@ __all__ = [
     "Route",
     "SeccompFilter",
     "Segment",
+    "Service",
     "SessionKeyring",
     "SetUser",
     "Step",

@@ -1,11 +1,18 @@
-"""Values that travel through ``authorize_egress``."""
+"""Values that travel through ``authorize_egress``, and what the core and a network service share.
+
+The core decides where the agent may connect. A plugin's network service speaks the protocols: it
+serves the sockets that were born in the sandbox's network namespace, and asks the core.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
+
+if TYPE_CHECKING:
+    import socket
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -48,3 +55,88 @@ class EgressDecision:
     action: Literal["allow", "deny", "hold"]
     rule: str
     reason: str = ""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class EgressVerdict:
+    """The core's answer to a request, with what a network service must know to act on it."""
+
+    action: Literal["allow", "deny", "hold"]
+    rule: str
+    """Name of the rule that decided, or a short reason code such as ``no-rule``."""
+    reason: str = ""
+    """For people: why. Holds nothing of the host's that the agent may not know."""
+    origin: str = ""
+    """``FILE:LINE KEY`` of the rule; not for the agent."""
+    remedy: str = ""
+    """What the policy would have to say to allow it."""
+    host: str = ""
+    """Canonical name or address."""
+    port: int = 0
+    tls: Literal["auto", "terminate", "passthrough"] = "auto"
+    inspect: bool = False
+    """Each request inside the connection must be authorized by itself."""
+    addresses: tuple[str, ...] = ()
+    """Ranges that the rule lets this name resolve to although they are not public."""
+    generation: int = 0
+    """Of the policy that was asked."""
+    path: str = ""
+    """Of an allowed request: the canonical path, which was judged and has to be sent on in the
+    place of the one that was asked for. The query is sent on as it is."""
+
+
+class Egress(Protocol):
+    """What the core offers to a network service. Every method may be called from any thread."""
+
+    @property
+    def sandbox(self) -> str:
+        """The sandbox's name."""
+
+    @property
+    def init(self) -> int:
+        """Process id of the sandbox's init, where the service runs."""
+
+    @property
+    def wants_caller(self) -> bool:
+        """Whether a rule in force is for certain executables: requests should name theirs."""
+
+    @property
+    def wants_digest(self) -> bool:
+        """Whether one of them is told by its digest."""
+
+    @property
+    def generation(self) -> int:
+        """Of the policy in force; grows with each reload."""
+
+    def resolvable(self, name: str) -> bool:
+        """Whether a rule lets the agent connect to a name, on whatever port."""
+
+    def judge(self, request: EgressRequest) -> EgressVerdict:
+        """The policy's own answer. Nobody else is asked, and no event is written."""
+
+    async def authorize(self, request: EgressRequest) -> EgressVerdict:
+        """The answer that counts: the policy's, then every plugin's, then one event."""
+
+    async def dial(self, verdict: EgressVerdict) -> socket.socket:
+        """Connect to what a verdict allows: resolve outside, check each address, connect.
+
+        :returns: a connected, non-blocking TCP socket.
+        :raises EgressDenied: an address is not one that the rule owns. The event was written.
+        :raises UpstreamError: it cannot be resolved or reached.
+        """
+
+    def denied(self, request: EgressRequest, rule: str, reason: str) -> None:
+        """Tell that the service itself has refused something: malformed, or not what it claims."""
+
+
+class NetworkService(Protocol):
+    """Serves the sockets of one sandbox, in an event loop that the core runs."""
+
+    async def start(self) -> None:
+        """Begin to accept. What waits in a backlog was sent before."""
+
+    async def reload(self) -> None:
+        """A new policy is in force: cut every open connection that it denies; leave the others."""
+
+    async def close(self) -> None:
+        """The sandbox is gone: let go of everything."""

@@ -41,6 +41,8 @@ class Host:
     cgroup_paths: tuple[tuple[str, str], ...] = ()
     """Writable parent group for each controller: ``(("pids", "/sys/fs/cgroup/pids"), ...)``."""
     merged_usr: bool = True
+    ca_bundle: str = ""
+    """File of the certificate authorities that this host's programs trust; empty = none known."""
 
     @property
     def view(self) -> bool:

@@ -30,6 +30,17 @@ class LayerStatus:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class Service:
+    """What runs beside the agent, outside of the sandbox, and serves the sockets born in it."""
+
+    plugin: str
+    entry: str
+    """``MODULE:FUNCTION``, called with an ``Egress``, the sockets by name, and the authority."""
+    authority: str = ""
+    """``MODULE:FUNCTION``, called with the sandbox's name before it is built; empty = none."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class Plan:
     """Everything needed to start agents under one policy; immutable and serialisable."""
 
@@ -45,6 +56,7 @@ class Plan:
     home: str = "/"
     timeout: float = 0.0
     compatibility: Literal["strict", "best-effort"] = "strict"
+    services: tuple[Service, ...] = ()
 
 
 @attrs.frozen(slots=True, kw_only=True)

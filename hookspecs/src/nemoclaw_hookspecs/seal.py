@@ -9,6 +9,7 @@ The set is closed. An operation that is not listed here cannot be part of a plan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import attrs
@@ -95,7 +96,10 @@ class FileMount(Operation):
 
     phase = "mounts"
     target: str
-    content: str
+    content: str = ""
+    generated: Literal["", "authorities"] = ""
+    """``authorities``: the content is made at each start. It is the host's file of that name, with
+    the certificate of the sandbox's own authority (see :attr:`Layer.authority`) added to it."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -145,6 +149,39 @@ class LinkUp(Operation):
 
     phase = "network"
     interface: str = "lo"
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Netlink(Operation):
+    """Configure the new network namespace by netlink(7) messages, sent as they are.
+
+    A layer encodes them when the plan is compiled, with whatever library it likes; the launcher
+    sends them and wants each one acknowledged.
+    """
+
+    phase = "network"
+    protocol: Literal["route", "netfilter"]
+    messages: tuple[bytes, ...]
+    """Whole messages, header included. Those of nftables form one transaction."""
+    texts: tuple[str, ...]
+    """What each message does, for people, in the words of ip(8) and nft(8)."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Listen(Operation):
+    """A socket that is born in the network namespace and held outside, by the supervisor.
+
+    A socket stays in the namespace that it was born in (network_namespaces(7)): the agent connects
+    to it as to a program of its own, and what serves it is out of the agent's reach.
+    """
+
+    phase = "network"
+    name: str
+    """What the network service knows it by."""
+    kind: Literal["tcp", "udp", "sock_diag"]
+    """``sock_diag``: a socket of NETLINK_SOCK_DIAG, to look up who owns a connection."""
+    address: str = ""
+    port: int = 0
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -250,6 +287,8 @@ OPERATIONS: tuple[type[Operation], ...] = (
     Devices,
     EnterView,
     LinkUp,
+    Netlink,
+    Listen,
     Rlimit,
     JoinCgroup,
     Hostname,
@@ -283,10 +322,19 @@ class Layer:
     :param operations: what to do, in any order; the core sorts by phase and keeps the order
         within a phase.
     :param gaps: what this plugin would need and the host lacks. Empty = the layer is whole.
+    :param service: ``MODULE:FUNCTION`` in the plugin's own package, which makes the
+        :class:`~nemoclaw_hookspecs.NetworkService` that serves what its ``Listen`` operations open.
+    :param authority: ``MODULE:FUNCTION`` likewise, which makes a sandbox's own certificate
+        authority: an object with its certificate, PEM, as ``ca_certificate``. The service gets it.
+    :param environment: variables that tell programs of what the layer offers, of a proxy say. What
+        the policy sets wins.
     """
 
     operations: tuple[Operation, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    service: str = ""
+    authority: str = ""
+    environment: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def status(self) -> Literal["full", "partial", "none"]:

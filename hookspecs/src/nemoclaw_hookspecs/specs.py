@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 
-import pluggy
-
 from .egress import EgressDecision, EgressRequest
 from .events import Event
 from .host import Host
@@ -23,15 +21,12 @@ from .inference import (
     Route,
     Verdict,
 )
+from .marks import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
 from .plan import ExitStatus, Plan
 from .policy import BackendPolicy, Policy
 from .seal import Layer
 
-PROJECT = "nemoclaw"
-ENTRY_POINT_GROUP = "nemoclaw"
-
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+__all__ = ["ENFORCEMENT_HOOKS", "ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"]
 
 ENFORCEMENT_HOOKS = frozenset(
     {

@@ -12,12 +12,15 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 from nemoclaw_hookspecs import (
     FilesystemPolicy,
     Host,
     InferencePolicy,
     LinkUp,
+    Listen,
+    Netlink,
     NetworkPolicy,
     NetworkRule,
     Origin,
@@ -81,9 +84,8 @@ def test_the_plugin_speaks_this_contract() -> None:
     assert NEMOCLAW_API[1] <= API[1]
 
 
-@pytest.mark.parametrize("mode", ["none", "proxy"])
-def test_a_closed_network_is_a_namespace_with_its_loopback_up(mode: str) -> None:
-    layer = apply_net(policy(mode=mode), host("user", "network"))
+def test_a_closed_network_is_a_namespace_with_its_loopback_up() -> None:
+    layer = apply_net(policy(mode="none"), host("user", "network"))
     assert layer.status == "full"
     assert layer.operations == (
         Unshare(namespaces=("network",), origin=str(MODE)),
@@ -100,19 +102,36 @@ def test_without_namespaces_there_is_a_gap_and_no_operation() -> None:
     assert gap.origin == str(MODE)
 
 
-def test_egress_rules_are_a_gap_and_the_network_is_closed_all_the_same() -> None:
+def test_a_gated_network_ends_in_sockets_that_the_service_gets() -> None:
     layer = apply_net(policy(mode="proxy", allow=(GITHUB, PYPI)), host("network"))
-    assert [type(each) for each in layer.operations] == [Unshare, LinkUp]
-    (gap,) = layer.gaps
-    assert "github read and 1 more" in gap.what
-    assert gap.origin == str(GITHUB.origin)
-    assert 'mode = "none"' in gap.remedy
+    assert layer.status == "full"
+    assert layer.service.startswith("nemoclaw_plugin_netns.")
+    kinds = [type(each) for each in layer.operations]
+    assert kinds[:4] == [Unshare, LinkUp, Netlink, Netlink]
+    assert set(kinds[4:]) == {Listen}
+    for each in layer.operations:
+        if isinstance(each, Netlink):
+            assert len(each.messages) == len(each.texts)
+        assert each.origin == str(MODE)
+
+
+def test_the_plumbing_does_not_depend_on_the_rules() -> None:
+    """Or a reload could not change them."""
+    without = apply_net(policy(mode="proxy"), host("network"))
+    assert without == apply_net(policy(mode="proxy", allow=(GITHUB,)), host("network"))
 
 
 def test_asking_an_operator_is_a_gap() -> None:
     layer = apply_net(policy(mode="proxy", unknown="ask"), host("network"))
     assert layer.status == "partial"
     assert "operator" in layer.gaps[0].what
+
+
+def test_a_credential_is_a_gap() -> None:
+    rule = attrs.evolve(GITHUB, credential="github")
+    layer = apply_net(policy(mode="proxy", allow=(rule,)), host("network"))
+    assert layer.status == "partial"
+    assert layer.gaps[0].origin == str(GITHUB.origin)
 
 
 def test_rules_of_a_network_that_is_switched_off_are_no_gap() -> None:

@@ -200,7 +200,7 @@ class NetLayerContract(LayerContract):
     """For a plugin that implements ``apply_net``."""
 
     hook = "apply_net"
-    phases = frozenset({"namespaces", "network", "landlock", "seccomp"})
+    phases = frozenset({"namespaces", "mounts", "network", "landlock", "seccomp"})
 
 
 class SyscallLayerContract(LayerContract):

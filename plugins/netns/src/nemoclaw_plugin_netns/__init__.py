@@ -1,4 +1,4 @@
-"""The network layer: a network namespace with nothing in it but its own loopback."""
+"""The network layer: a network namespace that is closed, or whose only way out is the gate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEMOCLAW_API = (1, 0)
 
 @hookimpl
 def apply_net(policy: Policy, host: Host) -> Layer:
-    """A closed network, whatever the policy's mode; rules that would open it are a gap."""
-    from .closed import build
+    """A closed network, or one that ends in the sockets of the gate, as ``network.mode`` says."""
+    from .layer import build
 
     return build(policy, host)

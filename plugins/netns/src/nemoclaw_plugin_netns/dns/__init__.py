@@ -1,0 +1,1 @@
+"""DNS of a sandbox: allowed names get addresses of ours, everything else is refused on the spot."""

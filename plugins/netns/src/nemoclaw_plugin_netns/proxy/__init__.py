@@ -1,0 +1,1 @@
+"""What the agent's connections speak: TLS, HTTP, CONNECT, SOCKS."""
