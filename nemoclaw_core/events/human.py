@@ -59,7 +59,9 @@ def _remedy(record: Mapping[str, Any]) -> str:
     for place, key in (("unmapped", "remedy"), ("remediation", "desc")):
         found = record.get(place)
         if isinstance(found, Mapping) and found.get(key):
-            return f" (remedy: {printable(str(found[key]))})"
+            # Lines of a policy, for instance: here they stand in one.
+            lines = map(printable, str(found[key]).split("\n"))
+            return f" (remedy: {'; '.join(lines)})"
     return ""
 
 

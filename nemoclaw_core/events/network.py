@@ -6,6 +6,8 @@ them: those may hold secrets.
 
 from __future__ import annotations
 
+import _socket
+
 from .ocsf import INFORMATIONAL, MEDIUM
 from .record import actor_object, event
 from .text import bounded
@@ -31,6 +33,7 @@ def egress_judged(
 ) -> Record:
     """A connection or a request was allowed or denied, and the rule that says so."""
     allowed = verdict.action == "allow"
+    verb = "allowed" if allowed else "denied"
     where = f"{request.host}:{request.port}"
     if request.http is None:
         kind = (4001, 1, "Open") if allowed else (4001, 5, "Refuse")
@@ -43,9 +46,9 @@ def egress_judged(
     record = event(
         context,
         kind,
-        code="egress-allowed" if allowed else "egress-denied",
+        code=("egress-" if request.http is None else "request-") + verb,
         severity=INFORMATIONAL if allowed else MEDIUM,
-        message=f"{'allowed' if allowed else 'denied'} {what} ({because})",
+        message=f"{verb} {what} ({because})",
         time=time,
     )
     record |= {
@@ -128,9 +131,18 @@ def reload_refused(
 
 
 def _endpoint(request: EgressRequest) -> dict[str, Any]:
-    address = request.host if ":" in request.host or request.host.replace(".", "").isdigit() else ""
-    named = {"ip": address} if address else {"hostname": bounded(request.host)}
-    return {**named, "port": request.port}
+    name = "ip" if _is_address(request.host) else "hostname"
+    return {name: bounded(request.host), "port": request.port}
+
+
+def _is_address(host: str) -> bool:
+    for family in (_socket.AF_INET, _socket.AF_INET6):
+        try:
+            _socket.inet_pton(family, host)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def _process(context: Context, caller: Caller) -> dict[str, Any]:

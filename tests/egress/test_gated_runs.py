@@ -180,8 +180,8 @@ def test_a_denial_can_be_read_and_is_logged(gated: Gated, way: str) -> None:
         assert page == "page /a/b", done.stderr
         assert json.loads(denial)["error"] == "policy_denied"
         assert str(gated.desk.base) not in denial
-        denied = [e for e in gated.events(name) if e["metadata"]["event_code"] == "egress-denied"]
-        (event,) = [each for each in denied if each["class_uid"] == 4002]
+        events = gated.events(name)
+        (event,) = [e for e in events if e["metadata"]["event_code"] == "request-denied"]
         assert event["http_request"]["url"]["path"] == "/c"
         assert "policies.toml" in event["unmapped"]["origin"]
 

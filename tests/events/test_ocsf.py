@@ -6,19 +6,20 @@ import json
 import signal
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nemoclaw_hookspecs import Caller, EgressRequest, EgressVerdict, HttpRequest
 from nemoclaw_hookspecs.errors import CommandNotFound, LayerUnavailable, PluginError
 from ocsf_json_schema import (  # type: ignore[import-untyped]
     OcsfJsonSchemaEmbedded,
     get_ocsf_schema,
 )
 
-from nemoclaw_core.events import chain, ocsf, text
+from nemoclaw_core.events import chain, network, ocsf, text
 from nemoclaw_core.events.record import PROFILES, Context
 
 if TYPE_CHECKING:
@@ -36,6 +37,24 @@ def plugin_error() -> PluginError:
     error = PluginError(f"plugin 'x' failed in pre_spawn: ValueError: {SECRET}", plugin="x")
     error.__cause__ = ValueError(SECRET)
     return error
+
+
+def egress(host: str, path: str = "") -> EgressRequest:
+    headers = {"authorization": f"Bearer {SECRET}"}
+    http = HttpRequest(method="GET", path=path, query=f"key={SECRET}", headers=headers)
+    caller = Caller(pid=7, executable=f"/usr/bin/{host}", sha256="a" * 64)
+    return EgressRequest(
+        sandbox="box",
+        host=host,
+        port=443,
+        protocol="tcp",
+        caller=caller,
+        http=http if path else None,
+    )
+
+
+def verdict(action: Literal["allow", "deny"], word: str = "x") -> EgressVerdict:
+    return EgressVerdict(action=action, rule=word, reason=word, origin=word, remedy=word)
 
 
 EVENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
@@ -78,6 +97,20 @@ EVENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "gap without remedy": lambda word: ocsf.gap_left(
         context(), plugin="netns", what="TCP", consequence="open", remedy=""
     ),
+    "connection allowed": lambda word: network.egress_judged(
+        context(word), egress(word), verdict("allow", word)
+    ),
+    "connection denied": lambda word: network.egress_judged(
+        context(), egress("192.0.2.1"), verdict("deny", word)
+    ),
+    "request allowed": lambda word: network.egress_judged(
+        context(), egress("api.test", path=f"/{word}"), verdict("allow")
+    ),
+    "request denied": lambda word: network.egress_judged(
+        context(), egress("api.test", path="/x"), verdict("deny", word)
+    ),
+    "reloaded": lambda word: network.policy_reloaded(context(), policy=word, changes=[word]),
+    "reload refused": lambda word: network.reload_refused(context(), policy=word, keys=[word]),
     "started": lambda word: ocsf.nemoclaw_started(context(word)),
     "started without policy": lambda word: ocsf.nemoclaw_started(Context("box")),
     "stopped": lambda word: ocsf.nemoclaw_stopped(context()),
@@ -159,6 +192,8 @@ def test_the_codes_are_known(name: str) -> None:
     record = EVENTS[name]("x")
     code = record["metadata"]["event_code"]
     begins = code in ("process-launched", "nemoclaw-started", "layer-applied", "gap-left")
+    # What cannot be logged is denied, and changes nothing.
+    begins = begins or code.startswith(("egress-", "request-", "policy-", "reload-"))
     assert begins != (code in ocsf.ENDINGS)
 
 
