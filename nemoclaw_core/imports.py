@@ -104,7 +104,7 @@ def named_by_user() -> tuple[str, ...]:
 def script() -> str:
     """The path by which the command was started; empty in a program that uses nemoclaw."""
     path = sys.argv[0] if sys.argv else ""
-    if os.path.basename(path) != "nemoclaw":
+    if not _settled and os.path.basename(path) != "nemoclaw":
         return ""
     try:
         return os.path.abspath(path)

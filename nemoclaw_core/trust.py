@@ -141,16 +141,29 @@ def forget(path: str) -> bool:
     return bool(known)
 
 
-def planted_link(path: str) -> tuple[str, str] | None:
-    """The first symbolic link on the way of a path that somebody else may have made, and why; None
-    if there is none.
+def follow(path: str) -> tuple[str, tuple[str, str] | None]:
+    """Where a path leads; and the first symbolic link on the way that somebody else may have made,
+    and why, or None if there is none.
+
+    Each name is read once: what is judged is what was followed, whoever swaps names meanwhile.
 
     :param path: absolute.
-    :raises NemoclawError: the links lead in a circle, or nemoclaw's own notes cannot be relied on.
+    :returns: a path in which no name was a symbolic link.
+    :raises NemoclawError: the links lead in a circle, names change while they are read, or
+        nemoclaw's own notes cannot be relied on.
     """
-    *links, _ = _places(path)
-    if not links:
-        return None
+    *links, real = _places(path)
+    return real, _planted(links) if links else None
+
+
+def under_agents(path: str) -> str | None:
+    """The directory above an absolute path, or itself, that a sandbox could write to."""
+    roots = _roots()
+    real = os.path.abspath(path)
+    return next((each for each in (real, *_above(real)) if each in roots), None)
+
+
+def _planted(links: list[str]) -> tuple[str, str] | None:
     roots = _roots()
     # The owner of `/` is the machine's root, also where a user namespace shows it as nobody.
     ours = (0, os.geteuid(), os.lstat("/").st_uid)
@@ -159,7 +172,10 @@ def planted_link(path: str) -> tuple[str, str] | None:
         root = next((each for each in _above(link) if each in roots), None)
         if root is not None:
             return link, f"an agent may have made it: a sandbox could write to {root}"
-        owner = os.lstat(link).st_uid
+        try:
+            owner = os.lstat(link).st_uid
+        except OSError:
+            return link, "it was taken away while it was looked at"
         if owner not in ours:
             return link, f"it belongs to user {owner}, who can change it"
     return None
@@ -243,13 +259,14 @@ def _places(path: str) -> list[str]:
             real = os.path.dirname(real)
             continue
         here = os.path.join(real, part)
-        if not os.path.islink(here):
-            real = here
+        try:
+            text = os.readlink(here)
+        except OSError:
+            real = here  # No link, or nothing at all: whoever opens it will see.
             continue
         links.append(here)
         if len(links) > _MAX_LINKS:
             raise NemoclawError("leads through too many symbolic links", where=path)
-        text = os.readlink(here)
         real = "/" if text.startswith("/") else real
         rest += text.split("/")[::-1]
     return [*links, real]

@@ -10,7 +10,7 @@ import os
 from nemoclaw_hookspecs.errors import UsageError
 
 from .state import home
-from .trust import planted_link
+from .trust import follow, under_agents
 
 # Directories that somebody may happen to be in, and that no project is kept in.
 _SHARED = frozenset(
@@ -84,12 +84,31 @@ def _named_current_dir() -> str:
         is_it = name.startswith("/") and os.path.samefile(name, ".")
     except (OSError, ValueError):
         is_it = False
-    return name if is_it else real
+    if is_it:
+        return name
+    root = under_agents(name) if name.startswith("/") and "\0" not in name else None
+    # To where an agent could write before, none can lead astray.
+    if root is not None and under_agents(real) is None:
+        from shlex import quote
+
+        from .events.text import printable
+
+        meant = printable(quote(real))
+        raise UsageError(
+            f"your shell went to {printable(name)}, which leads elsewhere than to the current "
+            f"directory, {printable(real)}; an agent may have seen to that: a sandbox could write "
+            f"to {printable(root)}",
+            remedy=f"if the current directory is meant, name it: --workdir {meant}",
+        )
+    return real
 
 
-def _refuse_planted(way: str, path: str) -> None:
-    """:raises UsageError: the way to ``path`` goes through a link that is not the user's."""
-    found = planted_link(way)
+def _followed(way: str) -> str:
+    """Where a way leads.
+
+    :raises UsageError: it goes through a link that is not the user's.
+    """
+    path, found = follow(way)
     if found is not None:
         from shlex import quote
 
@@ -101,6 +120,7 @@ def _refuse_planted(way: str, path: str) -> None:
             f"not followed: {reason}",
             remedy=f"if that directory is meant, name it: --workdir {printable(quote(path))}",
         )
+    return path
 
 
 def named_workdir(given: str) -> str:
@@ -117,8 +137,7 @@ def named_workdir(given: str) -> str:
     if "\0" in given:
         raise UsageError("a path cannot hold a NUL byte", remedy="name a directory")
     way = given if given.startswith("/") else os.path.join(_named_current_dir(), given)
-    path = os.path.realpath(way)
-    _refuse_planted(way, path)
+    path = _followed(way)
     try:
         os.stat(f"{path}/.")
     except PermissionError:

@@ -137,7 +137,7 @@ class _Resolving:
 
     def _workdir(self) -> str:
         before = len(self.problems)
-        walked = self.observer.follow(self.context.workdir)
+        walked = self._follow(self.context.workdir)
         origin = Origin(file="nemoclaw", line=0, key="workdir")
         if walked.path == "/":
             remedy = "start in, or name with --workdir, the directory that the agent works in"
@@ -198,12 +198,24 @@ class _Resolving:
     ) -> Found:
         return Found(
             access=access,
-            walked=self.observer.follow(path),
+            walked=self._follow(path),
             origin=written.origin,
             text=written.value.text,
             literal=literal,
             optional=written.value.optional,
         )
+
+    def _follow(self, path: str) -> Walked:
+        """Walk a path. The work directory was found without a link in it: one that is there now was
+        put there since, and may be gone the next moment."""
+        walked = self.observer.follow(path)
+        for step in walked.links:
+            if covers(step.path, self.context.workdir):
+                origin = Origin(file="nemoclaw", line=0, key="workdir")
+                what = f"{quoted(step.path)} became a symbolic link while it was looked at"
+                self._problem(origin, what, "see who changes it, and start again", step.path)
+                refuse(self.problems)
+        return walked
 
     def _within(self, each: Found, writable: list[str]) -> Found:
         """A denied match of a pattern, without what a link leads to that an agent may have planted
@@ -228,7 +240,7 @@ class _Resolving:
     def _wall(self, wall: Wall) -> Found:
         return Found(
             access="deny",
-            walked=self.observer.follow(wall.path),
+            walked=self._follow(wall.path),
             origin=WALLS,
             text=wall.path,
             literal=True,

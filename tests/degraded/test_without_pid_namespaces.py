@@ -49,6 +49,40 @@ def test_sockets_of_the_host_are_out_of_reach(without_pid: Poor, where: str) -> 
         thread.join()
 
 
+PAIRED = (
+    "import socket, sys\n"
+    "for kind in (socket.SOCK_DGRAM, 3):\n"
+    "    try:\n"
+    "        a, b = socket.socketpair(1, kind)\n"
+    "        a.connect(sys.argv[1])\n"
+    "        a.send(b'in')\n"
+    "        print('sent')\n"
+    "    except OSError as error:\n"
+    "        print(type(error).__name__)\n"
+)
+
+
+def test_one_of_a_pair_of_sockets_cannot_be_connected_anew(without_pid: Poor) -> None:
+    path = without_pid.desk.base / "datagrams"
+    script = without_pid.work / "paired.py"
+    script.write_text(PAIRED)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        path.chmod(0o777)
+        server.setblocking(False)
+        outside = subprocess.run(
+            ["/usr/bin/python3", str(script), str(path)],
+            capture_output=True,
+            **without_pid.desk.user.arguments(),
+        )
+        assert outside.stdout == b"sent\nsent\n", outside.stderr
+        assert [server.recv(9), server.recv(9)] == [b"in", b"in"]
+        done = without_pid.agent(f"/usr/bin/python3 paired.py {path}")
+        assert "sent" not in done.stdout, done.stderr
+        with pytest.raises(BlockingIOError):
+            server.recv(9)
+
+
 def test_ipc_objects_of_the_host_are_out_of_reach(without_pid: Poor) -> None:
     done = without_pid.agent(f'echo ran; /usr/bin/python3 -c "{QUEUE}"')
     assert done.stdout == "ran\nid -1\n", done.stderr

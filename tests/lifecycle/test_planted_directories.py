@@ -4,6 +4,8 @@ the next work directory, or go to, so that what it leads to can be written."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,43 @@ def test_nor_by_going_there_first(cli: Any, below: str, options: tuple[str, ...]
     # Somebody else's PWD says nothing about this process.
     done = cli.run("run", "--", *WRITE, cwd=cli.work, env={"PWD": there})
     assert done.stdout == b"wrote\n", done.stderr
+
+
+def test_nor_by_a_link_that_is_a_directory_again(cli: Any) -> None:
+    """The agent swaps the link back once the user has gone through it."""
+    target = plant(cli)
+    there = cli.work / "app"
+    there.unlink()
+    there.mkdir()
+    done = cli.run("run", "--", *WRITE, cwd=target, env={"PWD": str(there)})
+    assert done.returncode == 2, done.stderr
+    assert b"leads elsewhere than to the current directory" in done.stderr
+    assert not list(target.rglob("planted"))
+
+
+SWAP = """
+import ctypes, os, sys, time
+os.symlink(sys.argv[1], "link")
+libc = ctypes.CDLL(None)
+while not os.path.exists("stop"):
+    libc.renameat2(-100, b"app", -100, b"link", 2)
+"""
+
+
+def test_nor_by_a_link_that_comes_and_goes(cli: Any) -> None:
+    target = plant(cli)
+    app = cli.work / "app"
+    app.unlink()
+    app.mkdir()
+    swapping = subprocess.Popen([sys.executable, "-c", SWAP, str(target)], cwd=cli.work)
+    try:
+        for _ in range(25):
+            done = cli.run("run", "--workdir", "app", "--", *WRITE)
+            assert b"Traceback" not in done.stderr
+            assert not list(target.rglob("planted")), done.stderr
+    finally:
+        (cli.work / "stop").touch()
+        swapping.wait(10)
 
 
 def test_the_real_path_can_be_named(cli: Any) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nemoclaw_hookspecs import Host, Policy
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-SOCK_STREAM, SOCK_DGRAM = 1, 2
+SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET = 1, 2, 5
 SOCK_TYPE_MASK = 0xF
 """socket(2) takes SOCK_NONBLOCK and SOCK_CLOEXEC in the same argument (include/linux/net.h)."""
 IPPROTO_TCP, IPPROTO_UDP = 6, 17
@@ -85,9 +85,17 @@ def rules(policy: Policy, host: Host) -> dict[str, ArgumentRule | None]:
         why.append("TCP alone, no listening (this host has no network namespace)")
     text = f"{'; '.join(why)}; no raw, packet, vsock, MPTCP or other sockets"
     rule = _socket(families, text, datagrams=datagrams) if families else None
+    paired: tuple[Pattern, ...] = equals(0, AF_UNIX)
+    if AF_UNIX not in families:
+        # One of a datagram pair can be connected anew, to a socket of the host's; one of a
+        # connected kind stays what it is.
+        connected = tuple(
+            (Match(1, SOCK_TYPE_MASK, kind),) for kind in (SOCK_STREAM, SOCK_SEQPACKET)
+        )
+        paired = both(paired, connected)
     pair = ArgumentRule(
         why="Unix pairs",
-        only=equals(0, AF_UNIX),
+        only=paired,
         never=refusals(other_than(0, (AF_UNIX,), FAMILY_BITS), "EAFNOSUPPORT"),
     )
     return {"socket": rule, "socketpair": pair, **listen}
