@@ -66,7 +66,7 @@ class Planned:
         self.network = network or {}
         self.locked = locked or {}
         self.authorities: dict[str, Any] = {}
-        """Certificate authority of each plugin's service, made for this start."""
+        """Certificate authority of each plugin's service; see :meth:`filled`."""
         self._judges = judges
         self._selector = selector
         self._manager: Any = None
@@ -84,6 +84,15 @@ class Planned:
             from .pipeline import run_pre_spawn
 
             plan = seal.encode(run_pre_spawn(seal.decode(plan), self._plugins()))
+        return plan
+
+    def filled(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """A plan of this policy as the launcher takes it: with the files that are generated.
+
+        Once for a launcher, whose sandboxes share what it shows. Makes :attr:`authorities`.
+
+        :raises PluginError: one cannot be made.
+        """
         if any(step.get("generated") for step in plan["steps"]):
             from .authorities import fill
 

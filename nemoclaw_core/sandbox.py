@@ -85,8 +85,9 @@ class Sandbox:
         self._waiting: deque[_Ready] = deque()
         self._running: set[Process] = set()
         self._lock = threading.Lock()
+        filled = self._planned.filled(self._plan)
         self._launcher: Launcher | None = Launcher.execute()
-        self._launcher.prepare(self._plan, (ensure_private(runtime_dir()),))
+        self._launcher.prepare(filled, (ensure_private(runtime_dir()),))
 
     @property
     def plan(self) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ def _supervise(
     except (LayerUnavailable, PluginError) as error:
         _log_refusal(name, given.rest, error)
         raise
-    launcher.prepare(plan, (ensure_private(runtime_dir()),))
+    launcher.prepare(planned.filled(plan), (ensure_private(runtime_dir()),))
     # Imported while the launcher mounts what its sandboxes share.
     from ..events.record import Context
     from ..supervisor import foreground

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -150,7 +149,7 @@ async def _asked(
     try:
         outcome = ask(request)
         if outcome is None:
-            return None
+            raise PluginError(f"plugin {plugin!r} does not judge any more", plugin=plugin)
         if outcome.error is not None:
             raise outcome.error
         answer = outcome.value
@@ -173,8 +172,18 @@ def _narrowed(
     return attrs.evolve(verdict, action=decision.action, rule=rule, reason=decision.reason)
 
 
-def open_gate(gate: Gate) -> tuple[Egress, list[NetworkService]]:
-    """Load the services of a sandbox's plan. They are handed the gate's sockets.
+def open_sockets(numbers: Mapping[str, int]) -> dict[str, socket.socket]:
+    """Socket objects, which own their descriptors from now on."""
+    found = {name: socket.socket(fileno=number) for name, number in numbers.items()}
+    for each in found.values():
+        each.setblocking(False)
+    return found
+
+
+def open_gate(
+    gate: Gate, sockets: Mapping[str, socket.socket]
+) -> tuple[Egress, list[NetworkService]]:
+    """Load the services of a sandbox's plan, and hand them its sockets, which stay the gate's.
 
     :raises PluginError: a service cannot be loaded.
     """
@@ -182,14 +191,6 @@ def open_gate(gate: Gate) -> tuple[Egress, list[NetworkService]]:
     services = []
     for service in gate.planned.plan["services"]:
         make = load_entry(service["plugin"], service["entry"])
-        sockets = {name: _socket(number) for name, number in gate.sockets.items()}
         authority = gate.planned.authorities.get(service["plugin"])
         services.append(make(egress, sockets, authority=authority))
     return egress, services
-
-
-def _socket(number: int) -> socket.socket:
-    """A socket object with a descriptor of its own."""
-    found = socket.socket(fileno=os.dup(number))
-    found.setblocking(False)
-    return found

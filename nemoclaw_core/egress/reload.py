@@ -10,6 +10,7 @@ from nemoclaw_hookspecs.errors import UsageError
 from .. import seal
 from ..events.network import policy_reloaded, reload_refused
 from ..supervisor.gates import GATES
+from .rules import Ruleset
 
 if TYPE_CHECKING:
     from ..supervisor.gates import Gate
@@ -36,6 +37,7 @@ def reload(gate: Gate, name: str, network: dict[str, Any], locked: dict[str, str
             remedy="change the network rules alone, or stop the sandbox and start it anew",
         )
     after = seal.decode_value(NetworkPolicy, network)
+    Ruleset(after)  # Before anything is told: what cannot be compiled changes nothing.
     if not gate.planned.authorities:
         _refuse_inspection(name, after)
     before = seal.decode_value(NetworkPolicy, gate.network)

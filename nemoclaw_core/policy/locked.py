@@ -6,6 +6,7 @@ change its policy.
 
 from __future__ import annotations
 
+from .check import plugins
 from .context import Context
 from .locate import locate
 from .merge import merge
@@ -34,8 +35,15 @@ def locked_values(selector: str | None, context: Context) -> dict[str, str]:
     for key, entries in merged.tables.items():
         for name, written in entries.items():
             found[f"{key}.{name}"] = repr(written.value)
-    return {
+    locked = {
         key: value
         for key, value in sorted(found.items())
         if key.startswith(_TABLES) or key in _KEYS
     }
+    # Who judges connections was loaded at the start, with its options.
+    enabled = plugins(located.source, located.shipped, problems)
+    locked["plugins.enable"] = repr(enabled.enable)
+    locked["plugins.required"] = repr(sorted(enabled.required))
+    for name, options in enabled.options.items():
+        locked[f"plugins.{name}"] = repr(sorted(options.items()))
+    return locked

@@ -50,7 +50,8 @@ class Gate:
         """Process id of the sandbox's init, to look up who connects."""
         self.egress: Any = None
         self._services: list[Any] = []
-        self.begun = False
+        self._opened: list[Any] = []
+        self._ended = False
 
     def waiting(self) -> list[int]:
         """The descriptors on which the agent may be heard."""
@@ -58,30 +59,43 @@ class Gate:
 
     async def begin(self) -> None:
         """Load the service, and serve."""
-        from ..egress.gate import open_gate
+        from ..egress.gate import open_gate, open_sockets
 
-        self.begun = True
-        self.egress, self._services = open_gate(self)
+        if self._ended:
+            return
+        sockets, self.sockets = open_sockets(self.sockets), {}
+        self._opened = list(sockets.values())
+        self.egress, self._services = open_gate(self, sockets)
         for service in self._services:
             await service.start()
+            if self._ended:
+                # Meanwhile. What has just been started was closed before it was.
+                await service.close()
 
     async def reload(self, network: dict[str, Any]) -> None:
         """Put another network policy in force, whole."""
         self.network = network
         if self.egress is None:
             return
-        self.egress.replace(network)
-        for service in self._services:
-            await service.reload()
+        try:
+            self.egress.replace(network)
+            for service in self._services:
+                await service.reload()
+        except BaseException:
+            # In force is the new policy or none: half of it would let through what it forbids.
+            await self.end()
+            raise
 
     async def end(self) -> None:
         """Cut what is open, and let go of the sockets."""
-        services, self._services = self._services, []
-        for service in services:
-            await service.close()
-        if self.egress is not None:
-            self.egress.close()
-        self.drop()
+        self._ended = True
+        try:
+            for service in self._services:
+                await service.close()
+            if self.egress is not None:
+                self.egress.close()
+        finally:
+            self.drop()
 
     def close(self) -> None:
         """The sandbox is gone. Returns when nothing of its gate is open."""
@@ -92,6 +106,9 @@ class Gate:
         sockets, self.sockets = self.sockets, {}
         for number in sockets.values():
             os.close(number)
+        # One that stayed open would keep the sandbox's network namespace alive.
+        for opened in self._opened:
+            opened.close()
 
 
 class Gates:

@@ -274,10 +274,17 @@ def test_a_reload_is_in_force_when_it_says_so(gated: Gated) -> None:
     assert codes.count("policy-reloaded") == 1
 
 
-def test_a_reload_changes_nothing_that_is_locked(gated: Gated) -> None:
+LOCKED = {
+    "filesystem.read": "[policy.default.filesystem]\nread = ['/var']\n",
+    "plugins.enable": "[plugins]\nenable = ['seccomp', 'netns', 'mounts', 'landlock']\n",
+}
+
+
+@pytest.mark.parametrize("key", LOCKED)
+def test_a_reload_changes_nothing_that_is_locked(gated: Gated, key: str) -> None:
     before = gated.policy(gated.rule("api.test"))
     wider = gated.desk.base / "wider.toml"
-    wider.write_text(Path(before).read_text() + "[policy.default.filesystem]\nread = ['/var']\n")
+    wider.write_text(Path(before).read_text() + LOCKED[key])
     os.chown(wider, gated.desk.user.uid, gated.desk.user.gid)
     work = gated.desk.folder("inside")
     environment = gated.desk.environment("inside")
@@ -292,7 +299,7 @@ def test_a_reload_changes_nothing_that_is_locked(gated: Gated) -> None:
             cwd=work, env=environment, capture_output=True, text=True, timeout=30,
         )  # fmt: skip
         assert done.returncode == 2
-        assert "filesystem.read" in done.stderr
+        assert key in done.stderr
         events = gated.events("box")
         assert events[-1]["metadata"]["event_code"] == "reload-refused"
     finally:
@@ -350,15 +357,30 @@ def test_ipv6_is_redirected_as_well(gated: Gated) -> None:
     assert done.stdout == "page /x\n", done.stderr
 
 
-def test_the_python_api_opens_the_gate_too(gated: Gated) -> None:
-    policy = gated.policy(gated.rule("api.test"))
-    url = f"http://api.test:{gated.outside.plain}/x"
+HOLDS = "len([n for n in os.listdir('/proc/self/fd') if 'socket' in link(n)])"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_python_api_opens_the_gate_too(gated: Gated, scheme: str) -> None:
+    """Also where TLS is inspected; and lets go of it when a sandbox has ended."""
+    policy = gated.policy(gated.rule("api.test", http="[{ methods = ['GET'], path = '/x' }]"))
+    port = gated.outside.plain if scheme == "http" else gated.outside.secure
     script = (
+        "import os\n"
         "from nemoclaw_core import Sandbox\n"
-        f"with Sandbox('{policy}', spare=1) as sandbox:\n"
+        "def link(number):\n"
+        "    try:\n"
+        "        return os.readlink(f'/proc/self/fd/{number}')\n"
+        "    except FileNotFoundError:\n"
+        "        return ''\n"
+        f"with Sandbox('{policy}') as sandbox:\n"
+        "    held = set()\n"
         "    for _ in range(3):\n"
-        f"        done = sandbox.run(['curl', '-sS', '{url}'], capture_output=True)\n"
+        f"        done = sandbox.run(['curl', '-sS', '{scheme}://api.test:{port}/x'],"
+        " capture_output=True)\n"
         "        print(done.returncode, done.stdout)\n"
+        f"        held.add({HOLDS})\n"
+        "    print(len(held))\n"
     )
     user = gated.desk.user
     command = gated.command("IGNORED")
@@ -371,4 +393,4 @@ def test_the_python_api_opens_the_gate_too(gated: Gated) -> None:
         text=True,
         timeout=60,
     )
-    assert done.stdout == "0 b'page /x\\n'\n" * 3, done.stderr
+    assert done.stdout == "0 b'page /x\\n'\n" * 3 + "1\n", done.stderr
