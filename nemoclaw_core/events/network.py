@@ -89,44 +89,41 @@ def policy_reloaded(
     :param changes: the rules that it adds and removes.
     """
     told = ", ".join(changes) or "no rule has changed"
-    record = event(
-        context,
-        (5019, 1, "Log"),
-        code="policy-reloaded",
-        severity=INFORMATIONAL,
-        message=f"the network policy {policy} comes into force: {told}",
-        time=time,
-    )
-    return record | {
-        "state_id": 2,
-        "security_level_id": 1,
-        "status_id": 1,
-        "status_detail": bounded(told),
-        "actor": actor_object(),
-        "unmapped": {"reloaded": bounded(policy)},
-    }
+    message = f"the network policy {policy} comes into force: {told}"
+    return _reload(context, "policy-reloaded", message, policy, told, time)
 
 
 def reload_refused(
     context: Context, *, policy: str, keys: Sequence[str], time: int | None = None
 ) -> Record:
-    """A policy was refused whole, because it differs in what was locked at the start."""
+    """A policy was refused whole.
+
+    :param keys: the locked ones in which it differs from what was started.
+    """
     told = ", ".join(keys)
+    message = f"the policy {policy} was refused: it differs in {told}"
+    return _reload(context, "reload-refused", message, policy, told, time)
+
+
+def _reload(
+    context: Context, code: str, message: str, policy: str, told: str, time: int | None
+) -> Record:
+    done = code == "policy-reloaded"
     record = event(
         context,
         (5019, 1, "Log"),
-        code="reload-refused",
-        severity=MEDIUM,
-        message=f"the policy {policy} was refused: it differs in {told}",
+        code=code,
+        severity=INFORMATIONAL if done else MEDIUM,
+        message=message,
         time=time,
     )
     return record | {
         "state_id": 2,
         "security_level_id": 1,
-        "status_id": 2,
+        "status_id": 1 if done else 2,
         "status_detail": bounded(told),
         "actor": actor_object(),
-        "unmapped": {"refused": bounded(policy)},
+        "unmapped": {"reloaded" if done else "refused": bounded(policy)},
     }
 
 

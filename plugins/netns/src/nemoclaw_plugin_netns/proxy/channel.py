@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from typing import cast
 
 from .table import reset as _reset
@@ -13,7 +14,7 @@ _ENOUGH = 65536
 """Octets that wait to be looked at, or to be sent, after which no more are taken on."""
 
 
-class Channel:
+class Channel(ABC):
     """What has been received, and a way to send. One task reads, one task writes."""
 
     __slots__ = ("_drained", "_loop", "_paused", "_waiter", "broken", "buffer", "ended", "lost")
@@ -83,30 +84,30 @@ class Channel:
         """Whether :meth:`drain` would wait."""
         return self._drained is not None
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send. What the peer does not take is kept: see :meth:`drain`.
 
         :raises ConnectionError: the peer has gone.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """Let go once everything has been sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_writing(self) -> None:
         """Say that nothing more comes, and go on listening where the protocol can (not in TLS)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self) -> None:
         """Cut, at once."""
-        raise NotImplementedError
 
-    def _pause_reading(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _pause_reading(self) -> None: ...
 
-    def _resume_reading(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _resume_reading(self) -> None: ...
 
     def _received(self, data: bytes) -> None:
         if not self.buffer:
