@@ -12,6 +12,9 @@ MANIFESTS := pyproject.toml bin/nemoclaw constraints.txt $(PARTS:%=%/pyproject.t
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Processes that run tests side by side. Many tests wait, so a few more than there are cores.
+JOBS ?= 3
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench wheels clean
 
@@ -42,7 +45,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python -m bench

@@ -92,6 +92,11 @@ def quoted(text: str, limit: int = 80) -> str:
     return f'"{body}"'
 
 
+def quoted_path(path: str) -> str:
+    """A path of this machine in an error message: whole, unless somebody made it absurdly long."""
+    return quoted(path, 512)
+
+
 def nearest(name: str, known: list[str]) -> str | None:
     """The known name that is most like ``name``, or None when none is."""
     from difflib import get_close_matches

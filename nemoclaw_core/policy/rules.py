@@ -16,7 +16,7 @@ from .kept import Kept
 from .merge import Merged, Written
 from .own_code import Code
 from .patterns import PathPattern
-from .problems import Problem, quoted, refuse
+from .problems import Problem, quoted, quoted_path, refuse
 from .walk import Observer, Walked
 
 
@@ -143,7 +143,7 @@ class _Resolving:
             remedy = "start in, or name with --workdir, the directory that the agent works in"
             self._problem(origin, "the work directory cannot be the root directory", remedy)
         elif walked.entry.kind != "directory" or walked.loop:
-            self._problem(origin, f"{quoted(self.context.workdir)} is not a directory")
+            self._problem(origin, f"{quoted_path(self.context.workdir)} is not a directory")
         if len(self.problems) > before:
             # Every other path would be judged against a work directory that is none.
             refuse(self.problems)
@@ -172,12 +172,12 @@ class _Resolving:
             )
         except OSError as error:
             what = f"{quoted(pattern.text)} cannot be looked up: {error.strerror}"
-            self._problem(written.origin, what, f"look at {quoted(str(error.filename))}", real)
+            self._problem(written.origin, what, f"look at {quoted_path(str(error.filename))}", real)
             return []
         closed = unlistable if access == "deny" else []
         places = crowds.places(real, [*matched, *closed])
         if len(places) > crowds.MOST:
-            busy = quoted(crowds.busiest(real, places))
+            busy = quoted_path(crowds.busiest(real, places))
             what = f"{quoted(pattern.text)} matches {len(matched)} paths"
             if closed:
                 what += f", and {len(closed)} directories cannot be looked into"
@@ -212,7 +212,7 @@ class _Resolving:
         for step in walked.links:
             if covers(step.path, self.context.workdir):
                 origin = Origin(file="nemoclaw", line=0, key="workdir")
-                what = f"{quoted(step.path)} became a symbolic link while it was looked at"
+                what = f"{quoted_path(step.path)} became a symbolic link while it was looked at"
                 self._problem(origin, what, "see who changes it, and start again", step.path)
                 refuse(self.problems)
         return walked
@@ -229,9 +229,9 @@ class _Resolving:
             return each
         if walked.entry.kind not in ("missing", "unreadable"):
             self.notes.append(
-                f"{each.origin}: {quoted(planted[0].path)} is denied, and what it links to is not:"
-                f" {quoted(walked.path)} lies where the agent cannot write. Deny it by its name if"
-                " the agent shall not read it"
+                f"{each.origin}: {quoted_path(planted[0].path)} is denied, and what it links to is "
+                f"not: {quoted_path(walked.path)} lies where the agent cannot write. Deny it by "
+                "its name if the agent shall not read it"
             )
         entry = attrs.evolve(self.observer.entry(planted[0].path), kind="file")
         itself = Walked(path=planted[0].path, entry=entry, links=tuple(planted))
@@ -290,7 +290,7 @@ class _Resolving:
                 self._problem(
                     each.origin,
                     f"{step.path} is a symbolic link in a place that the agent can write, "
-                    f"so it could have been planted; it leads to {quoted(step.target)}",
+                    f"so it could have been planted; it leads to {quoted_path(step.target)}",
                     f"if that is meant, write {each.walked.path} instead",
                     step.path,
                 )
@@ -298,7 +298,7 @@ class _Resolving:
                 self._problem(
                     each.origin,
                     f"{step.path} is a symbolic link of user {step.uid}, who can change it; "
-                    f"it leads to {quoted(step.target)}",
+                    f"it leads to {quoted_path(step.target)}",
                     f"if that is meant, write {each.walked.path} instead",
                     step.path,
                 )
