@@ -21,6 +21,7 @@ from nemoclaw_hookspecs.seal import (
 )
 
 from .policy import gpu
+from .policy.quantities import show_size
 from .unserved import unserved
 
 CORE = "core"
@@ -75,8 +76,9 @@ def baseline(policy: Policy, host: Host, namespaces: frozenset[str]) -> Baseline
         else (
             Gap(
                 what="memory limit of the whole sandbox",
-                consequence="max_memory holds for the private data of each process "
-                "(RLIMIT_DATA), not for their sum",
+                consequence=f"{show_size(policy.process.max_memory)} holds for each process (its "
+                "private data, RLIMIT_DATA) and for each of /tmp, the home directory and /dev/shm, "
+                f"not for their sum, and there may be {policy.process.max_processes} processes",
                 remedy="give nemoclaw a writable `memory` control group (systemd: Delegate=memory)",
                 origin=_origin(policy, "max_memory"),
             ),

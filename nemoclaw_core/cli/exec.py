@@ -12,6 +12,7 @@ from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
 from ..names import check_name
 from ..supervisor import control, foreground, terminal
+from ..supervisor.stdio import streams_to_copy
 from . import options
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 def _pump(name: str) -> Pump | None:
     """The pipes in place of streams that the command must not get as they are, if there are any."""
-    streams = foreground.streams_to_copy()
+    streams = streams_to_copy()
     if not streams:
         return None
     from ..supervisor.pump import Pump
@@ -118,7 +119,7 @@ class _Client:
             if self._relay is not None:
                 self._relay.restore()
         if self._relay is not None:
-            self._relay.drain(ended=False)
+            self._relay.drain(self._woken, None, ended=False)
         problem = self._pump.finish(self._woken) if self._pump is not None else ""
         if "error" in answer:
             raise RefusedByPeer(str(answer["error"]), int(answer.get("exit", 125)))

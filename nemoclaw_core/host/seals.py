@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-from ..launcher import kernel
+from ..launcher import kernel, rights
 from .answers import Answer, told
 from .children import Tell, ask
 
@@ -46,8 +46,8 @@ def landlock() -> tuple[int, Answer]:
 
 def _restrict(tell: Tell) -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    ruleset = kernel.landlock_ruleset(1, 0, 0)
-    kernel.landlock_restrict_self(ruleset, 0)
+    ruleset = rights.landlock_ruleset(1, 0, 0)
+    rights.landlock_restrict_self(ruleset, 0)
 
 
 def seccomp() -> Answer:

@@ -16,7 +16,8 @@ moment, and any of them may be killed. So an anchor
 * is removed by the one who gets the lock for itself alone: the last one.
 
 An agent may be at work there too. So everything is done by descriptor, what is removed is first
-seen to be what was held, and no more than an empty directory is ever removed.
+seen to be what was held, and no more than an empty directory is ever removed. A lock of its own
+delays nobody: only for another launcher is waited (:mod:`.holders`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,6 +38,7 @@ _MODE = 0o1755
 """With the sticky bit, which says nothing in a directory that one user alone can write."""
 _MASK, _MARK = 0o1722, 0o1700  # What a default ACL (acl(5)) leaves of the mode: it can take bits.
 _ATTEMPTS = 100
+"""How often something is tried that another launcher is in the way of."""
 _PAUSE = 0.01
 """Seconds between attempts to get a lock that another launcher holds for an instant only."""
 
@@ -54,9 +57,14 @@ def is_empty_anchor(path: str) -> bool:
 
 
 class Anchors:
-    """The anchors that one launcher has made, or shares with others that need them too."""
+    """The anchors that one launcher has made, or shares with others that need them too.
 
-    def __init__(self) -> None:
+    :param wait: sleeps for so many seconds. What it raises ends :meth:`make`, and leaves to
+        :meth:`remove` what is there by then.
+    """
+
+    def __init__(self, wait: Callable[[float], None] | None = None) -> None:
+        self._wait = wait or _sleep
         self.failed_at = -1
         """Index of the step whose directory could not be made; -1 for none."""
         # Name, descriptor of the directory that it is in, and of itself; outermost first.
@@ -68,13 +76,14 @@ class Anchors:
         Also where the plan knows a directory: that may have been the anchor of another launcher,
         removed since.
 
-        :raises OSError: naming the mask's path: it cannot be made there, or something other than a
+        :raises OSError: naming the mask's path: it cannot be made there, something other than a
             directory has taken the place since the plan was made (ENOTDIR), also a symbolic link
-            (ELOOP).
+            (ELOOP), or another program keeps it locked (EAGAIN, and which does).
         """
         umask = os.umask(0)  # Of this process, which has one thread: it must not take the mark off.
         try:
             for index, path in _targets(steps):
+                self._wait(0.0)
                 try:
                     self._walk(path, make=True)
                 except OSError as error:
@@ -94,8 +103,13 @@ class Anchors:
     def _walk(self, path: str, *, make: bool) -> None:
         folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            at = ""
             for name in path[1:].split("/"):
-                inner = self._enter(folder, name, make)
+                at += f"/{name}"
+                try:
+                    inner = self._enter(folder, name, make)
+                except BlockingIOError as error:
+                    raise OSError(error.errno, f"{at} {error.strerror}") from None
                 os.close(folder)
                 folder = inner
         finally:
@@ -113,7 +127,9 @@ class Anchors:
             except FileNotFoundError:
                 if not make:
                     raise
-                fresh = _mkdir(folder, name)
+                fresh = self._mkdir(folder, name)
+                if fresh:
+                    _mark(folder, name)
                 continue
             if not fresh and not is_anchor(os.fstat(inner)):
                 return inner
@@ -124,14 +140,14 @@ class Anchors:
                 os.close(inner)
                 raise
             os.close(inner)  # Its last user has removed it meanwhile.
-        raise OSError(errno.EAGAIN, "another process makes and removes it all the time")
+        raise OSError(errno.EAGAIN, "is made and removed by another process all the time")
 
     def _hold(self, name: str, folder: int, inner: int) -> bool:
         """Lock an anchor, and keep it locked; False when it is not there any more."""
         held = fcntl.fcntl(inner, fcntl.F_DUPFD_CLOEXEC, 3)
         above = -1
         try:
-            _share(held)
+            self._share(held)
             if not _is_there(name, folder, held):
                 return False
             if _holds_anchors_alone(held):
@@ -143,6 +159,39 @@ class Anchors:
         finally:
             if above < 0:
                 os.close(held)
+
+    def _mkdir(self, folder: int, name: str) -> bool:
+        for attempt in range(_ATTEMPTS):
+            try:
+                os.mkdir(name, _MODE, dir_fd=folder)
+            except FileExistsError:
+                return False
+            except PermissionError:
+                # In an anchor that root has made, and gives to its parent's owner in an instant.
+                found = os.fstat(folder)
+                if attempt == _ATTEMPTS - 1 or not is_anchor(found) or found.st_uid != 0:
+                    raise
+                self._wait(_PAUSE)
+            else:
+                return True
+        return False
+
+    def _share(self, held: int) -> None:
+        """:raises BlockingIOError: somebody keeps it locked, and who."""
+        attempt = 0
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                # Imported here: no other start needs it.
+                from .holders import patience
+
+                seconds, holder = patience(held)
+                if attempt * _PAUSE >= seconds:
+                    raise BlockingIOError(error.errno, f"is locked by {holder}") from None
+            attempt += 1
+            self._wait(_PAUSE)
 
     def remove(self) -> bool:
         """Remove what nobody else needs, and what nobody has put anything into.
@@ -172,7 +221,7 @@ def remove_left(steps: list[dict[str, Any]]) -> None:
         if anchors.remove():
             return
         # An init that it has just cloned dies too, and holds copies of its locks until then.
-        select.select((), (), (), _PAUSE)
+        _sleep(_PAUSE)
 
 
 def _targets(steps: list[dict[str, Any]]) -> list[tuple[int, str]]:
@@ -183,31 +232,8 @@ def _targets(steps: list[dict[str, Any]]) -> list[tuple[int, str]]:
     ]
 
 
-def _mkdir(folder: int, name: str) -> bool:
-    for attempt in range(_ATTEMPTS):
-        try:
-            os.mkdir(name, _MODE, dir_fd=folder)
-        except FileExistsError:
-            return False
-        except PermissionError:
-            # In an anchor that root has made, and gives to its parent's owner in an instant.
-            if attempt == _ATTEMPTS - 1 or not is_anchor(os.fstat(folder)):
-                raise
-            select.select((), (), (), _PAUSE)
-        else:
-            return True
-    return False
-
-
-def _share(held: int) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            select.select((), (), (), _PAUSE)
+def _sleep(seconds: float) -> None:
+    select.select((), (), (), seconds)
 
 
 def _is_there(name: str, above: int, held: int) -> bool:
@@ -217,6 +243,21 @@ def _is_there(name: str, above: int, held: int) -> bool:
     except FileNotFoundError:
         return False
     return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _mark(folder: int, name: str) -> None:
+    """Give a new anchor its mode where a default ACL has left less of it.
+
+    An agent can set one: then nobody, its owner included, might enter what is made there.
+    """
+    made = os.open(name, _DIRECTORY | os.O_PATH, dir_fd=folder)
+    try:
+        found = os.fstat(made)
+        ours = found.st_mode & stat.S_ISVTX and found.st_uid == os.geteuid()
+        if ours and stat.S_IMODE(found.st_mode) != _MODE:
+            os.chmod(f"/proc/self/fd/{made}", _MODE)
+    finally:
+        os.close(made)
 
 
 def _holds_anchors_alone(held: int) -> bool:
@@ -242,7 +283,7 @@ def _give_to_owner(folder: int, held: int) -> None:
 
 def _remove(name: str, above: int, held: int) -> bool:
     """Remove an anchor; False when somebody else still uses it, who removes it later."""
-    while True:
+    for _ in range(_ATTEMPTS):
         # Nobody must fail for a lock of one who fails.
         fcntl.flock(held, fcntl.LOCK_UN)
         try:
@@ -265,6 +306,7 @@ def _remove(name: str, above: int, held: int) -> bool:
         # Who uses what is in it removes that first, and then finds this one without a lock.
         if os.listdir(held):
             return False
+    return False
 
 
 _NOT_OURS = (errno.ENOENT, errno.ENOTDIR, errno.EBUSY, errno.EACCES, errno.EPERM)

@@ -1,5 +1,7 @@
 """The system calls that the launcher needs and Python's ``os`` lacks (ctypes, stdlib only).
 
+Those by which a process gives up rights are in :mod:`.rights`.
+
 Every function raises :class:`OSError` with the call's name on failure. Numbers and structures
 follow the kernel's uapi headers; man-pages section 2 documents each call.
 """
@@ -12,16 +14,15 @@ import os
 
 MACHINE = os.uname().machine
 if MACHINE == "x86_64":
-    _CLONE, _PIVOT_ROOT, _SECCOMP, _KEYCTL, _CAPSET, _CAPGET = 56, 155, 317, 250, 126, 125
+    _CLONE, _PIVOT_ROOT, _KEYCTL = 56, 155, 250
 elif MACHINE == "aarch64":
-    _CLONE, _PIVOT_ROOT, _SECCOMP, _KEYCTL, _CAPSET, _CAPGET = 220, 41, 277, 219, 91, 90
+    _CLONE, _PIVOT_ROOT, _KEYCTL = 220, 41, 219
 else:
     raise OSError(errno.ENOSYS, f"nemoclaw knows no system call numbers for {MACHINE}")
 
 # Numbers that all architectures share (added since Linux 5.1).
 _PIDFD_OPEN, _CLOSE_RANGE, _OPENAT2 = 434, 436, 437
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 
 CLONE_FLAGS = {
     "user": 0x10000000,
@@ -46,24 +47,26 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1,
 MOUNT_ATTR_IDMAP = 0x00100000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
-PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP = 15, 23, 24
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 15, 36, 38
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 # The same functions with the interpreter lock held across the call: clone must not release it.
 _locked = ctypes.PyDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
+syscall = libc.syscall
+syscall.restype = ctypes.c_long
 _locked.syscall.restype = ctypes.c_long
 
 
 # Looked up once, in the launcher: a sandbox's init would look each of them up anew.
 for _name in ("mount", "umount2", "unshare", "prctl", "prlimit64", "signalfd", "sethostname"):
-    getattr(_libc, _name)
+    getattr(libc, _name)
 
 
-def _check(result: int, call: str) -> int:
+def check(result: int, call: str) -> int:
+    """A call's result.
+
+    :raises OSError: it failed.
+    """
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")
@@ -109,20 +112,20 @@ def clone(flags: int) -> int:
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    check(libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def prctl(option: int, value: int = 0, third: int = 0) -> int:
     """prctl(2) with integer arguments."""
-    return _check(
-        _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0), f"prctl({option})"
+    return check(
+        libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0), f"prctl({option})"
     )
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """Close every descriptor from ``first`` to ``last`` (close_range(2))."""
     if first <= last:
-        _check(_syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
+        check(syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
 
 
 class _OpenHow(ctypes.Structure):
@@ -144,40 +147,40 @@ def open_path(
     resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | (RESOLVE_IN_ROOT if in_root else 0)
     flags = O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if link else 0)
     how = _OpenHow(flags, 0, resolve)
-    result = _syscall(
+    result = syscall(
         _OPENAT2, directory, _bytes(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
     )
-    return _check(result, f"openat2 {path}")
+    return check(result, f"openat2 {path}")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
     """mount(2)."""
-    result = _libc.mount(
+    result = libc.mount(
         _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
     )
-    _check(result, f"mount {kind} at {target}")
+    check(result, f"mount {kind} at {target}")
 
 
 def detach(target: str) -> None:
     """umount2(2) with MNT_DETACH."""
-    _check(_libc.umount2(_bytes(target), MNT_DETACH), f"umount {target}")
+    check(libc.umount2(_bytes(target), MNT_DETACH), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2)."""
-    _check(_syscall(_PIVOT_ROOT, _bytes(new), _bytes(old)), "pivot_root")
+    check(syscall(_PIVOT_ROOT, _bytes(new), _bytes(old)), "pivot_root")
 
 
 def open_tree(descriptor: int) -> int:
     """A detached, recursive copy of the mounts at a path descriptor (open_tree(2))."""
     flags = 1 | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
-    return _check(_syscall(_OPEN_TREE, descriptor, b"", ctypes.c_uint(flags)), "open_tree")
+    return check(syscall(_OPEN_TREE, descriptor, b"", ctypes.c_uint(flags)), "open_tree")
 
 
 def move_mount(tree: int, target: int) -> None:
     """Attach a detached mount at a path descriptor (move_mount(2))."""
     both_empty = 0x04 | 0x40
-    _check(_syscall(_MOVE_MOUNT, tree, b"", target, b"", both_empty), "move_mount")
+    check(syscall(_MOVE_MOUNT, tree, b"", target, b"", both_empty), "move_mount")
 
 
 class _MountAttr(ctypes.Structure):
@@ -195,7 +198,7 @@ def mount_setattr(
     """Set attributes of the mount at a descriptor (mount_setattr(2))."""
     attr = _MountAttr(attributes, 0, 0, userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    result = _syscall(
+    result = syscall(
         _MOUNT_SETATTR,
         descriptor,
         b"",
@@ -203,18 +206,18 @@ def mount_setattr(
         ctypes.byref(attr),
         ctypes.c_size_t(ctypes.sizeof(attr)),
     )
-    _check(result, "mount_setattr")
+    check(result, "mount_setattr")
 
 
 def new_filesystem(kind: str, attributes: int, options: tuple[tuple[str, str], ...] = ()) -> int:
     """A detached mount of a new file system (fsopen(2), fsconfig(2), fsmount(2))."""
-    context = _check(_syscall(_FSOPEN, kind.encode(), 1), f"fsopen {kind}")
+    context = check(syscall(_FSOPEN, kind.encode(), 1), f"fsopen {kind}")
     try:
         for name, value in options:
-            result = _syscall(_FSCONFIG, context, 1, name.encode(), value.encode(), 0)
-            _check(result, f"fsconfig {kind} {name}={value}")
-        _check(_syscall(_FSCONFIG, context, 6, None, None, 0), f"fsconfig {kind}")
-        return _check(_syscall(_FSMOUNT, context, 1, ctypes.c_uint(attributes)), f"fsmount {kind}")
+            result = syscall(_FSCONFIG, context, 1, name.encode(), value.encode(), 0)
+            check(result, f"fsconfig {kind} {name}={value}")
+        check(syscall(_FSCONFIG, context, 6, None, None, 0), f"fsconfig {kind}")
+        return check(syscall(_FSMOUNT, context, 1, ctypes.c_uint(attributes)), f"fsmount {kind}")
     finally:
         os.close(context)
 
@@ -223,116 +226,15 @@ def lower_limit(resource: int, value: int) -> None:
     """Set a resource limit, soft and hard, to ``value`` or to the present hard limit if that is
     lower (prlimit(2))."""
     limit = (ctypes.c_uint64 * 2)()
-    _check(_libc.prlimit64(0, resource, None, ctypes.byref(limit)), "prlimit")
+    check(libc.prlimit64(0, resource, None, ctypes.byref(limit)), "prlimit")
     # No limit is the largest number that there is.
     limit[0] = limit[1] = min(value, limit[1])
-    _check(_libc.prlimit64(0, resource, ctypes.byref(limit), None), "prlimit")
+    check(libc.prlimit64(0, resource, ctypes.byref(limit), None), "prlimit")
 
 
 def join_session_keyring() -> None:
     """Replace the session keyring by a new anonymous one (keyctl(2))."""
-    _check(_syscall(_KEYCTL, 1, None), "keyctl(JOIN_SESSION_KEYRING)")
-
-
-class _CapHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    )
-
-
-def _capabilities() -> tuple[_CapHeader, ctypes.Array[_CapData]]:
-    return _CapHeader(0x20080522, 0), (_CapData * 2)()
-
-
-def raise_permitted_capabilities() -> bool:
-    """Make every permitted capability effective (capget(2), capset(2)); False if there is none."""
-    header, data = _capabilities()
-    _check(_syscall(_CAPGET, ctypes.byref(header), ctypes.byref(data)), "capget")
-    for word in data:
-        word.effective = word.permitted
-    _check(_syscall(_CAPSET, ctypes.byref(header), ctypes.byref(data)), "capset")
-    return any(word.permitted for word in data)
-
-
-def clear_capabilities() -> None:
-    """Give up every capability: permitted, effective and inheritable (capset(2))."""
-    header, data = _capabilities()
-    _check(_syscall(_CAPSET, ctypes.byref(header), ctypes.byref(data)), "capset")
-
-
-def empty_bounding_set() -> None:
-    """Drop every capability that this kernel knows from the bounding set (PR_CAPBSET_DROP)."""
-    prctl = _libc.prctl
-    number = 0
-    while (held := prctl(PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
-        # Dropping one that is gone costs as much as dropping it.
-        if held and prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            _check(-1, "prctl(PR_CAPBSET_DROP)")
-        number += 1
-    # One past the last capability gives EINVAL; before that nothing may fail.
-    if number == 0 or ctypes.get_errno() != errno.EINVAL:
-        _check(-1, "prctl(PR_CAPBSET_READ)")
-
-
-class _RulesetAttr(ctypes.Structure):
-    _fields_ = (
-        ("handled_access_fs", ctypes.c_uint64),
-        ("handled_access_net", ctypes.c_uint64),
-        ("scoped", ctypes.c_uint64),
-    )
-
-
-class _PathBeneathAttr(ctypes.Structure):
-    _pack_ = 1
-    _layout_ = "ms"
-    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
-
-
-class _NetPortAttr(ctypes.Structure):
-    _fields_ = (("allowed_access", ctypes.c_uint64), ("port", ctypes.c_uint64))
-
-
-def landlock_ruleset(handled_fs: int, handled_net: int, scoped: int) -> int:
-    """A new ruleset (landlock_create_ruleset(2)). Parts of the structure that are zero and that
-    the kernel may not know yet are left off its end."""
-    attr = _RulesetAttr(handled_fs, handled_net, scoped)
-    size = 24 if scoped else 16 if handled_net else 8
-    result = _syscall(_LANDLOCK_CREATE, ctypes.byref(attr), ctypes.c_size_t(size), 0)
-    return _check(result, "landlock_create_ruleset")
-
-
-def landlock_allow_path(ruleset: int, path: int, access: int) -> None:
-    """Grant rights below a path descriptor (landlock_add_rule(2))."""
-    attr = _PathBeneathAttr(access, path)
-    _check(_syscall(_LANDLOCK_ADD, ruleset, 1, ctypes.byref(attr), 0), "landlock_add_rule")
-
-
-def landlock_allow_port(ruleset: int, port: int, access: int) -> None:
-    """Grant rights on a TCP port (landlock_add_rule(2))."""
-    attr = _NetPortAttr(access, port)
-    _check(_syscall(_LANDLOCK_ADD, ruleset, 2, ctypes.byref(attr), 0), "landlock_add_rule")
-
-
-def landlock_restrict_self(ruleset: int, flags: int) -> None:
-    """Enforce a ruleset on the calling thread (landlock_restrict_self(2))."""
-    result = _syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(flags))
-    _check(result, "landlock_restrict_self")
-
-
-class _SockFprog(ctypes.Structure):
-    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
-
-
-def seccomp_filter(bpf: bytes) -> None:
-    """Install a seccomp filter on the calling thread (seccomp(2), SECCOMP_SET_MODE_FILTER)."""
-    program = _SockFprog(len(bpf) // 8, bpf)
-    _check(_syscall(_SECCOMP, 1, 0, ctypes.byref(program)), "seccomp")
+    check(syscall(_KEYCTL, 1, None), "keyctl(JOIN_SESSION_KEYRING)")
 
 
 def signal_descriptor(*numbers: int) -> int:
@@ -340,7 +242,7 @@ def signal_descriptor(*numbers: int) -> int:
     mask = (ctypes.c_uint64 * 16)()
     for number in numbers:
         mask[0] |= 1 << (number - 1)
-    return _check(_libc.signalfd(-1, ctypes.byref(mask), os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
+    return check(libc.signalfd(-1, ctypes.byref(mask), os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
 
 
 def forget_arguments(title: str) -> None:
@@ -359,10 +261,10 @@ def forget_arguments(title: str) -> None:
     name = title.encode()[: max(0, arg_end - arg_start - 1)]
     if arg_start:
         ctypes.memmove(arg_start, name, len(name))
-    _check(_libc.prctl(PR_SET_NAME, ctypes.c_char_p(title.encode()), 0, 0, 0), "prctl(SET_NAME)")
+    check(libc.prctl(PR_SET_NAME, ctypes.c_char_p(title.encode()), 0, 0, 0), "prctl(SET_NAME)")
 
 
 def set_hostname(name: str) -> None:
     """sethostname(2)."""
     data = name.encode()
-    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
+    check(libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")

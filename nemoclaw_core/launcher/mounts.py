@@ -15,35 +15,23 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from . import kernel
 from .covers import cover
 from .sockets import Found
+from .tree import SAFE, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_SAFE = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 _PRIVATE = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
 # On a device file: open(2) gives EACCES to everybody.
-_CLOSED = _SAFE | kernel.MOUNT_ATTR_NOEXEC | kernel.MOUNT_ATTR_RDONLY
-_RIGHT_KIND = {
-    "directory": stat.S_ISDIR,
-    "file": stat.S_ISREG,
-    "device": stat.S_ISCHR,
-    "socket": stat.S_ISSOCK,
-}
-
-
+_CLOSED = SAFE | kernel.MOUNT_ATTR_NOEXEC | kernel.MOUNT_ATTR_RDONLY
 VIEW_OPERATIONS = (
     "bind_mount", "tmpfs", "directory", "symlink", "file_mount", "mask", "proc", "devices",
 )  # fmt: skip
-# Where the view may be put together: directories that any system has and no policy is likely to
-# show. What they hold is hidden from the launcher and from no one else.
-_STAGING = ("/mnt", "/media", "/srv", "/boot", "/lost+found", "/var/empty", "/sys/firmware")
 _OWN = ("tmpfs", "proc")
 
 
@@ -63,35 +51,32 @@ def split(steps: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
     return shared, own
 
 
-class View:
-    """The tree under construction. ``uid`` and ``gid`` own the private directories in it."""
+class View(Tree):
+    """A view under construction: what each mount operation of a plan puts into the tree."""
 
     def __init__(self, uid: int, gid: int, idmaps: dict[tuple[int, int], int]) -> None:
-        self.uid, self.gid = uid, gid
+        super().__init__(uid, gid)
         self.owner = (("uid", str(uid)), ("gid", str(gid)))
         self.idmaps = idmaps
-        self.root = -1
-        self.staging = ""
-        self.mounted = ""
-        """Where the view is attached, once it is; the launcher's clean-up detaches it."""
-        self._made: set[str] = {"/"}
-        self._hosted: list[str] = []
-        self._private: list[str] = []
         self._close_later: list[int] = []
         self._devices: list[tuple[str, int]] = []
         self.foreign: Callable[[], Found] = Found
         """Finds the sockets of the host's programs, to be covered in the next sandbox."""
         self.failed_at = -1
 
-    def prepare(self, steps: list[dict[str, Any]], avoid: list[str]) -> None:
+    def prepare(
+        self, steps: list[dict[str, Any]], avoid: list[str], wanted: Callable[[], None]
+    ) -> None:
         """Build what all sandboxes share. In the launcher, in a new mount namespace.
 
         :param avoid: paths that must stay in the launcher's sight.
+        :param wanted: called before each step; what it raises ends the preparation.
         """
         shared, own = split(steps)
         used = [*avoid, *(step["source"] for step in steps if step["op"] == "bind_mount")]
         self._begin(used)
         for index in shared:
+            wanted()
             self.failed_at = index
             getattr(self, steps[index]["op"])(steps[index])
         reserved: list[str] = []
@@ -134,98 +119,6 @@ class View:
         os.chdir("/")
         os.close(self.root)
 
-    def _begin(self, used: list[str]) -> None:
-        """Cut this namespace's mounts off from the host's, and mount the empty root."""
-        kernel.mount("none", "/", "none", kernel.MS_REC | kernel.MS_PRIVATE, "")
-        self.staging = next(
-            (
-                path
-                for path in _STAGING
-                if os.path.isdir(path)
-                and not os.path.islink(path)
-                and not any(path == other or other.startswith(path + "/") for other in used)
-            ),
-            "",
-        )
-        if not self.staging:
-            raise OSError(errno.ENOENT, f"there is none of {', '.join(_STAGING)} to build on")
-        self.root = kernel.new_filesystem(
-            "tmpfs", _SAFE, (("mode", "0755"), ("size", "1048576"), ("nr_inodes", "4096"))
-        )
-        target = kernel.open_path(self.staging)
-        kernel.move_mount(self.root, target)
-        self.mounted = self.staging
-        os.close(target)
-
-    def _open_source(self, path: str, kind: str) -> int:
-        descriptor = kernel.open_path(path)
-        if not _RIGHT_KIND[kind](os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.ESTALE, f"{path} is no longer a {kind}")
-        return descriptor
-
-    def _copy(self, path: str, kind: str, attributes: int) -> int:
-        """A detached copy of what is mounted at a host path, with attributes set."""
-        source = self._open_source(path, kind)
-        try:
-            tree = kernel.open_tree(source)
-        finally:
-            os.close(source)
-        kernel.mount_setattr(tree, attributes)
-        return tree
-
-    def _ensure_directory(self, path: str) -> None:
-        if path in self._made:
-            return
-        above, name = os.path.split(path)
-        self._ensure_directory(above)
-        folder = self._inside(above)
-        try:
-            os.mkdir(name, 0o755, dir_fd=folder)
-            if any(path.startswith(private + "/") for private in self._private):
-                os.chown(name, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
-        except FileExistsError:
-            pass  # A directory, or the mount that goes there will say what it is.
-        finally:
-            os.close(folder)
-        self._made.add(path)
-
-    def _inside(self, path: str, *, link: bool = False) -> int:
-        """A path descriptor of something in the view. No symbolic link on the way is followed:
-        one with an absolute target would lead out of it, to the host."""
-        name = path[1:] or "."
-        return kernel.open_path(name, directory=self.root, in_root=True, link=link)
-
-    def _hosted_by_bind(self, path: str) -> bool:
-        return any(path == host or path.startswith(host + "/") for host in self._hosted)
-
-    def _target(self, path: str, *, directory: bool, link: bool = False) -> int:
-        """A path descriptor of ``path`` in the view, made first if the view's own root holds it.
-
-        :param link: ``path`` may be a symbolic link, which is not followed.
-
-        Below something of the host nothing is ever created: a mount point that is missing there
-        stops the spawn.
-        """
-        if not self._hosted_by_bind(path):
-            if directory:
-                self._ensure_directory(path)
-            else:
-                above, name = os.path.split(path)
-                self._ensure_directory(above)
-                folder = self._inside(above)
-                try:
-                    flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                    os.close(os.open(name, flags, 0o444, dir_fd=folder))
-                finally:
-                    os.close(folder)
-        return self._inside(path, link=link)
-
-    def _attach(self, tree: int, path: str, *, directory: bool, link: bool = False) -> None:
-        target = self._target(path, directory=directory, link=link)
-        kernel.move_mount(tree, target)
-        os.close(target)
-
     def bind_mount(self, step: dict[str, Any]) -> None:
         """Show a host path."""
         source = self._open_source(step["source"], step["kind"])
@@ -252,7 +145,7 @@ class View:
         options: tuple[tuple[str, str], ...] = (("mode", f"{step['mode']:o}"), *self.owner)
         if step["size"]:
             options = (*options, ("size", str(step["size"])))
-        attributes = _SAFE | (kernel.MOUNT_ATTR_RDONLY if step["read_only"] else 0)
+        attributes = SAFE | (kernel.MOUNT_ATTR_RDONLY if step["read_only"] else 0)
         tree = kernel.new_filesystem("tmpfs", attributes, options)
         self._attach(tree, step["target"], directory=True)
         os.close(tree)
@@ -275,15 +168,6 @@ class View:
                 raise OSError(errno.ESTALE, f"{target} no longer links to {step['text']}")
             return
         self._link(target, step["text"])
-
-    def _link(self, path: str, text: str) -> None:
-        above, name = os.path.split(path)
-        self._ensure_directory(above)
-        folder = self._inside(above)
-        try:
-            os.symlink(text, name, dir_fd=folder)
-        finally:
-            os.close(folder)
 
     def file_mount(self, step: dict[str, Any]) -> None:
         """A small read-only file, bound over whatever is there."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import struct
 
-from . import kernel
+from . import kernel, rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,14 +153,14 @@ def set_user(step: dict[str, Any]) -> None:
 
 def drop_capabilities(step: dict[str, Any]) -> None:
     """Empty the ambient and the bounding set, then all others."""
-    privileged = kernel.raise_permitted_capabilities()
-    kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
+    privileged = rights.raise_permitted_capabilities()
+    kernel.prctl(rights.PR_CAP_AMBIENT, rights.PR_CAP_AMBIENT_CLEAR_ALL)
     if privileged:
-        kernel.empty_bounding_set()
+        rights.empty_bounding_set()
     # An ordinary user outside of a user namespace may not: there is nothing to give up, and with
     # no_new_privs nothing that the bounding set could let a program gain.
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
-    kernel.clear_capabilities()
+    rights.clear_capabilities()
 
 
 def no_new_privileges(step: dict[str, Any]) -> None:
@@ -171,17 +171,17 @@ def no_new_privileges(step: dict[str, Any]) -> None:
 
 def landlock_prepare(step: dict[str, Any]) -> int:
     """Build the ruleset while the launcher can still open every path; returns its descriptor."""
-    ruleset = kernel.landlock_ruleset(step["handled_fs"], step["handled_net"], step["scoped"])
+    ruleset = rights.landlock_ruleset(step["handled_fs"], step["handled_net"], step["scoped"])
     for rule in step["rules"]:
         path = kernel.open_path(rule["path"])
         try:
-            kernel.landlock_allow_path(ruleset, path, rule["access"])
+            rights.landlock_allow_path(ruleset, path, rule["access"])
         except OSError as error:
             raise OSError(error.errno, f"{rule['path']}: {error.strerror}") from None
         finally:
             os.close(path)
     for port, access in step["ports"]:
-        kernel.landlock_allow_port(ruleset, port, access)
+        rights.landlock_allow_port(ruleset, port, access)
     return ruleset
 
 
@@ -189,7 +189,7 @@ def seccomp_filter(step: dict[str, Any]) -> None:
     """seccomp(2)."""
     if step["architecture"] != kernel.MACHINE:
         raise OSError(errno.ENOEXEC, f"the filter is for {step['architecture']}")
-    kernel.seccomp_filter(step["bpf"])
+    rights.seccomp_filter(step["bpf"])
 
 
 OPERATIONS = {

@@ -16,7 +16,7 @@ import _signal
 import _socket
 import os
 
-from . import kernel
+from . import kernel, rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ def leave_ender(leash: int) -> None:
     Does nothing on a kernel whose Landlock cannot scope signals.
     """
     try:
-        ruleset = kernel.landlock_ruleset(0, 0, _SCOPE_SIGNAL)
+        ruleset = rights.landlock_ruleset(0, 0, _SCOPE_SIGNAL)
     except OSError:
         os.close(leash)
         return
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.landlock_restrict_self(ruleset, 0)
+    rights.landlock_restrict_self(ruleset, 0)
     if os.fork() == 0:
         _wait_and_end(leash)
     # Into a domain of its own, so that nothing in it reaches the ender.
-    kernel.landlock_restrict_self(ruleset, 0)
+    rights.landlock_restrict_self(ruleset, 0)
     os.close(ruleset)
     os.close(leash)
 

@@ -13,7 +13,7 @@ import errno
 import os
 import select
 
-from . import cgroups, check, init, kernel, operations, wire
+from . import cgroups, check, init, kernel, operations, rights, wire
 from .anchors import Anchors, remove_left
 from .mounts import View
 from .orphans import end_at_once, end_orphans
@@ -42,14 +42,20 @@ class _Sandbox:
                 cgroups.remove(path)
             except OSError:
                 left.append(path)
-        for path in self.remove:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                left.append(path)
-        return left
+        return left + _unlink(self.remove)
+
+
+def _unlink(paths: list[str]) -> list[str]:
+    """Remove files; returns those that could not be removed."""
+    left = []
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            left.append(path)
+    return left
 
 
 def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
@@ -72,19 +78,23 @@ class Server:
 
     def __init__(self, sock: _socket.socket) -> None:
         self.sock = sock
+        self.supervisor = wire.Peer(sock)
         self.plan: dict[str, Any] = {}
         self.view: View | None = None
         self.staging = ""
         self.adopts = False
         self.failure: init.Failed | None = init.Failed(-1, OSError(errno.EINVAL, "no plan"))
-        self.anchors = Anchors()
+        self.anchors = Anchors(self.supervisor.wait)
         self.early: Early | None = None
         self.caller = os.getuid(), os.getgid()
         self.sandboxes: dict[int, _Sandbox] = {}
         self.lifeline, self.lifeline_held = os.pipe2(os.O_CLOEXEC)
 
     def serve(self) -> None:
-        """Serve until the supervisor is gone, then end every sandbox and clean up."""
+        """Serve until the supervisor is gone, then end every sandbox and clean up.
+
+        What takes long asks again and again whether it is: nothing is prepared for nobody.
+        """
         children = kernel.signal_descriptor(_signal.SIGCHLD)
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
@@ -96,9 +106,10 @@ class Server:
                         os.read(children, 128 * 64)
                         self._reap()
                     else:
+                        self.supervisor.wait()
                         self._obey(*wire.receive_request(self.sock))
         except EOFError:
-            pass
+            self._forget()
         finally:
             for sandbox in self.sandboxes.values():
                 os.kill(sandbox.pid, _signal.SIGKILL)
@@ -111,12 +122,22 @@ class Server:
             self.anchors.remove()
             cgroups.sweep(self.plan.get("steps", []))
 
+    def _forget(self) -> None:
+        """The supervisor is gone: of what it still asked for, leave no file."""
+        try:
+            while True:
+                message, _ = wire.receive_request(self.sock)
+                if message[0] == "spawn":
+                    _unlink(message[2]["remove"])
+        except (EOFError, ConnectionResetError):
+            return  # That was the last, or it died while it sent it.
+
     def _obey(self, message: tuple[Any, ...], descriptors: list[int]) -> None:
         kind, *rest = message
         if kind == "plan":
             self._prepare(*rest)
         elif kind == "search":
-            self.early = Early(rest[0])
+            self.early = Early(rest[0], self.supervisor.wait)
         elif kind == "kill":
             if rest[0] in self.sandboxes:
                 os.kill(self.sandboxes[rest[0]].pid, _signal.SIGKILL)
@@ -143,17 +164,23 @@ class Server:
             if any(step["op"] == "enter_view" for step in steps):
                 user = next((step for step in steps if step["op"] == "set_user"), None)
                 owner = self.caller if user is None else (user["uid"], user["gid"])
-                view = View(owner[0], owner[1], _idmaps(steps, owner))
+                maps = {}
+                if any(step.get("owner") is not None for step in steps):
+                    # Imported here: only root has an agent see somebody's files as its own.
+                    from .idmaps import needed
+
+                    maps = needed(steps, owner)
+                view = View(owner[0], owner[1], maps)
                 self.anchors.make(steps)
                 own = operations.clone_flags(plan) & kernel.CLONE_FLAGS["user"]
                 kernel.unshare(kernel.CLONE_FLAGS["mount"] | own)
                 if own:
                     operations.map_caller(*self.caller)
-                view.prepare(steps, avoid)
+                view.prepare(steps, avoid, self.supervisor.wait)
                 view.failed_at = -1
             if os.geteuid() == 0 and any(step["op"] == "drop_capabilities" for step in steps):
                 # Inherited by every init, and never needed: nothing here is executed as root.
-                kernel.empty_bounding_set()
+                rights.empty_bounding_set()
         except OSError as error:
             failed_at = view.failed_at if view is not None else -1
             self.failure = init.Failed(max(failed_at, self.anchors.failed_at), error)
@@ -237,38 +264,6 @@ class Server:
         except OSError:
             pass  # The supervisor is gone; nobody is left to tell.
         sandbox.channel.close()
-
-
-def _idmaps(steps: list[dict[str, Any]], seen_as: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """User namespaces, by the host owner whose files they show as the agent's own."""
-    found: dict[tuple[int, int], int] = {}
-    for step in steps:
-        if step["op"] == "bind_mount" and step["owner"] is not None:
-            owner = (step["owner"][0], step["owner"][1])
-            if owner not in found:
-                found[owner] = _user_namespace(*owner, *seen_as)
-    return found
-
-
-def _user_namespace(uid: int, gid: int, seen_uid: int, seen_gid: int) -> int:
-    """A user namespace, by descriptor, for an ID-mapped mount (mount_setattr(2)).
-
-    Maps the owner on disk (``uid``, ``gid``) to the id that the agent has.
-    """
-    ours, theirs = wire.pair()
-    pid = kernel.clone(kernel.CLONE_FLAGS["user"])
-    if pid == 0:
-        ours.close()
-        theirs.recv(1)  # Until the parent has taken the namespace's descriptor.
-        os._exit(0)
-    try:
-        theirs.close()
-        kernel.write_file(f"/proc/{pid}/uid_map", f"{uid} {seen_uid} 1")
-        kernel.write_file(f"/proc/{pid}/gid_map", f"{gid} {seen_gid} 1")
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        ours.close()
-        os.waitpid(pid, 0)
 
 
 def adopt(descriptor: int) -> _socket.socket:

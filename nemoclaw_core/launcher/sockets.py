@@ -89,10 +89,13 @@ def rearranged(steps: list[dict[str, Any]], written: Collection[str]) -> list[st
     return outermost(folders)
 
 
-def search(tree: str, *, most: int = MOST_DIRECTORIES) -> Found:
+def search(
+    tree: str, *, most: int = MOST_DIRECTORIES, wanted: Callable[[], None] | None = None
+) -> Found:
     """Look through a tree of the host. Symbolic links are not followed.
 
     :param most: directories to look into.
+    :param wanted: called for each of them; what it raises ends the search.
     :raises OSError: the file system failed; E2BIG: there is more to look at, or to cover.
     """
     found = Found()
@@ -100,6 +103,8 @@ def search(tree: str, *, most: int = MOST_DIRECTORIES) -> Found:
     seen = 1
     while pending:
         folder = pending.pop()
+        if wanted is not None:
+            wanted()
         if folder.count("/") > DEEPEST or len(os.fsencode(folder)) > LONGEST:
             found.closed.append(folder)
             found.check(folder)
@@ -180,14 +185,17 @@ def is_served(path: str) -> bool:
 
 
 class Early:
-    """A search of one tree that is made while the plan is not there yet, for the next sandbox."""
+    """A search of one tree that is made while the plan is not there yet, for the next sandbox.
 
-    def __init__(self, tree: str) -> None:
+    :param wanted: see :func:`search`.
+    """
+
+    def __init__(self, tree: str, wanted: Callable[[], None]) -> None:
         self._tree = tree
         self._began = time.monotonic()
         self._found: Found | None = None
         try:
-            self._found = search(tree, most=_MOST_EARLY)
+            self._found = search(tree, most=_MOST_EARLY, wanted=wanted)
         except OSError:
             pass  # Made again when it counts; then it raises.
 

@@ -15,6 +15,7 @@ import _socket
 import errno
 import marshal
 import os
+import select
 import struct
 
 TYPE_CHECKING = False
@@ -33,10 +34,10 @@ FAILED = 4  # number: index of the step or -1; value: errno; text: what failed
 NOT_STARTED = 5  # value: errno of exec; text: the command
 TERMINAL = 6  # descriptor: master of the command's pseudoterminal
 CREATED = 7  # value: pid of the sandbox's init, where the launcher is
-SOCKET = 10  # descriptor: a socket born in the network namespace; text: its name
-UNCOVERED = 9  # text: paths whose mounts were taken away from outside; the sandbox ends
 LEFT_BEHIND = 8  # text: what the launcher could not remove, a path a line
+UNCOVERED = 9  # text: paths whose mounts were taken away from outside; the sandbox ends
 OUT_OF_MEMORY = 10  # value: how many processes the kernel ended for the memory limit
+SOCKET = 11  # descriptor: a socket born in the network namespace; text: its name
 _REPORT = struct.Struct("=BiiH")
 _MAX_TEXT = 4096
 
@@ -44,6 +45,25 @@ _MAX_TEXT = 4096
 def pair() -> tuple[_socket.socket, _socket.socket]:
     """Two connected sockets, close-on-exec."""
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+
+
+class Peer:
+    """The process at the other end of a socket: is it still there? (poll(2), POLLHUP)
+
+    Also where it has sent requests before it died, which nobody needs to carry out any more.
+    """
+
+    def __init__(self, sock: _socket.socket) -> None:
+        self._poll = select.poll()
+        self._poll.register(sock, 0)
+
+    def wait(self, seconds: float = 0.0) -> None:
+        """Sleep, unless it ends meanwhile.
+
+        :raises EOFError: it has ended.
+        """
+        if self._poll.poll(seconds * 1000):
+            raise EOFError("the other end is gone")
 
 
 def _read(sock: _socket.socket, size: int) -> bytes:

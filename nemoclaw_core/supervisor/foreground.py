@@ -6,13 +6,13 @@ import _signal
 import gc
 import os
 import select
-import stat
 import sys
 import time
 
 from nemoclaw_hookspecs.errors import LauncherError, NemoclawError
 
 from ..launcher import wire
+from .stdio import streams_to_copy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,17 +47,6 @@ def ignored_signals() -> list[int]:
     ignores them for itself, whatever it found.
     """
     return [number for number in _MAY_BE_IGNORED if _signal.getsignal(number) == _signal.SIG_IGN]
-
-
-def streams_to_copy() -> list[int]:
-    """Those of 0, 1, 2 that a command must not get as they are: see :mod:`.pump`.
-
-    Files, because their mode can be changed through a descriptor. Pipes, because they can be opened
-    anew through proc(5) for the other direction: an agent could write what the host reads next.
-    """
-    kinds = (stat.S_ISFIFO, stat.S_ISREG, stat.S_ISBLK)
-    modes = [os.fstat(descriptor).st_mode for descriptor in (0, 1, 2)]
-    return [number for number, mode in enumerate(modes) if any(kind(mode) for kind in kinds)]
 
 
 class Foreground:
@@ -106,8 +95,10 @@ class Foreground:
             if self._relay is not None:
                 self._relay.restore()
         if self._relay is not None:
-            self._relay.drain(ended=True)
-        problem = self._finish_pump()
+            self._relay.drain(self._woken, self._patience(), ended=True)
+        problem = ""
+        if self._pump is not None:
+            problem = self._pump.finish(self._woken, self._patience())
         if refusal is not None:
             self._session.close()
             raise refusal
@@ -160,14 +151,15 @@ class Foreground:
         self._pump = Pump(streams, self._session.owner)
         return self._pump.stdio
 
-    def _finish_pump(self) -> str:
-        if self._pump is None:
-            return ""
+    def _patience(self) -> float | None:
+        """How long to wait for whoever reads the rest of the output: None = for ever.
+
+        A signal then means: wait no longer. Nor does somebody wait who has set a timeout.
+        """
         for number in (_signal.SIGWINCH, _signal.SIGTSTP, _signal.SIGCONT):
             if _signal.getsignal(number) is nothing:
                 _signal.signal(number, _signal.SIG_DFL)
-        # A signal now means: do not wait for the reader. Nor does somebody who has set a timeout.
-        return self._pump.finish(self._woken, _GRACE if self._reason else None)
+        return _GRACE if self._reason else None
 
     def _let_go_of_stdio(self) -> None:
         """Close this process's copies of pipes that the agent now has: a reader or writer at the

@@ -10,6 +10,7 @@ Imported only when a stream needs it: see the import rule in ``nemoclaw_core/lau
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import os
@@ -18,12 +19,13 @@ import stat
 import termios
 import time
 
+from .stdio import NAMES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CHUNK = 1 << 16
-_OUTPUTS = {1: "standard output", 2: "standard error"}
 
 
 class Pump:
@@ -48,7 +50,7 @@ class Pump:
             reading, writing = os.pipe2(os.O_CLOEXEC)
             if owner is not None:
                 os.fchown(reading, *owner)  # Both ends are one inode.
-            waits = stat.S_ISFIFO(status.st_mode)
+            waits = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
             if stream:
                 self._copies.append(_Output(reading, stream, waits))
                 stdio[stream] = outputs[identity] = writing
@@ -103,7 +105,7 @@ class _Input:
     """From the caller's standard input to the agent's.
 
     :param sink: the end that is written to.
-    :param waits: the source is a pipe; otherwise reading from it never waits for anybody.
+    :param waits: the source is a pipe or a socket; otherwise reading never waits for anybody.
     """
 
     def __init__(self, sink: int, waits: bool) -> None:
@@ -180,17 +182,21 @@ class _Output:
 
     :param source: the end that is read from.
     :param stream: the caller's descriptor.
-    :param waits: it is a pipe; otherwise writing to it never waits for anybody.
+    :param waits: it is a pipe or a socket; otherwise writing to it never waits for anybody.
     """
 
     def __init__(self, source: int, stream: int, waits: bool) -> None:
         os.set_blocking(source, False)
         self._source = source
-        self._name = _OUTPUTS[stream]
+        self._name = NAMES[stream]
         self._waits = waits
         self._chunk = _CHUNK
         self._sink = -1
-        if waits:
+        self._socket: _socket.socket | None = None
+        if stat.S_ISSOCK(os.fstat(stream).st_mode):
+            self._sink = os.dup(stream)
+            self._socket = _socket.socket(fileno=self._sink)
+        elif waits:
             try:
                 # O_NONBLOCK of one's own: that of the caller's is shared with other processes.
                 flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -229,7 +235,7 @@ class _Output:
             return
         try:
             while self._pending and (not self._waits or _ready(self._sink, select.POLLOUT)):
-                written = os.write(self._sink, self._pending[: self._chunk])
+                written = self._write(self._pending[: self._chunk])
                 self._pending = self._pending[written:]
         except BlockingIOError:
             pass
@@ -237,6 +243,11 @@ class _Output:
             if error.errno != errno.EPIPE:
                 self.problem = f"{self._name}: {error.strerror}"
             self.close()
+
+    def _write(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+        return os.write(self._sink, data)
 
     def deliver_rest(self, stop: int, limit: float | None) -> None:
         """Copy to the end; by ``limit``, a time.monotonic(), at the latest."""
@@ -258,7 +269,10 @@ class _Output:
     def close(self) -> None:
         if self.descriptors:
             os.close(self._source)
-            os.close(self._sink)
+            if self._socket is not None:
+                self._socket.close()
+            else:
+                os.close(self._sink)
             self.descriptors = ()
 
 

@@ -49,9 +49,20 @@ def not_started(
     return _not_executable(view, command, number, text)
 
 
-def unmaskable(step: Mapping[str, Any], number: int) -> LayerFailed:
-    """The error for a mask whose mount point could not be made on the host."""
+def unmaskable(step: Mapping[str, Any], number: int, text: str) -> LayerFailed:
+    """The error for a mask whose mount point could not be made on the host.
+
+    :param text: what the launcher reported; the mask's path is its end.
+    """
     target = str(step["target"])
+    if number == errno.EAGAIN:
+        locked = printable(text.removesuffix(f": {target}"))
+        return LayerFailed(
+            f"the mount point that keeps {target} from being made is in use: {locked}",
+            where=step["origin"] or None,
+            remedy="end that process (`nemoclaw ps` lists the sandboxes, `nemoclaw stop NAME` ends "
+            "one); or take the directory away, if it is empty (rmdir), and start again",
+        )
     folder = os.path.dirname(target)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 
-from nemoclaw_hookspecs.errors import LauncherError, LayerFailed, NemoclawError, UsageError
+from nemoclaw_hookspecs.errors import LauncherError, LayerFailed, NemoclawError
 
 from ..events import ocsf
 from ..events.record import Context
 from ..launcher import wire
 from ..trust import record_writable
+from .stdio import check_given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Session:
         if step["op"] == "mask" and number and text.endswith(f": {step['target']}"):
             from .refusals import unmaskable
 
-            return unmaskable(step, number)
+            return unmaskable(step, number, text)
         return LayerFailed(
             f"{step['op']} ({step['plugin']}) failed: {text}",
             where=step["origin"] or None,
@@ -206,12 +206,10 @@ class Session:
         happens after the command has begun.
 
         :raises EventLogError: the event could not be written; nothing was started.
-        :raises UsageError: one of the streams is a directory: openat(2) could start from it,
-            whatever the root is.
+        :raises UsageError: one of the streams would be a way out, see :mod:`.stdio`.
         """
-        for descriptor in stdio:
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                raise UsageError("a directory cannot be a standard stream", remedy="give a file")
+        for stream, descriptor in enumerate(stdio):
+            check_given(descriptor, stream)
         self._last += 1
         number = self._last
         self._log.append(

@@ -12,6 +12,7 @@ import os
 import select
 import struct
 import termios
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _DEFAULT_SIZE = (24, 80)
 _MOMENT = 0.05
+_LITTLE = 64
 
 
 def size_of(descriptor: int) -> tuple[int, int]:
@@ -47,6 +49,9 @@ class Relay:
         self._output = next((d for d in (1, 2) if d in ttys), self._tty)
         self._saved: list[Any] | None = None
         self._pending = b""
+        self._unshown = b""
+        self._over = False
+        self._sink, self._chunk = _own(self._output)
         os.set_blocking(master, False)
 
     def begin(self) -> None:
@@ -54,7 +59,7 @@ class Relay:
         self.resize()
         if not self._reads or self._saved is not None:
             return
-        if os.tcgetpgrp(self._tty) != os.getpgrp():
+        if not _in_foreground(self._tty):
             return
         saved = termios.tcgetattr(self._tty)
         raw = termios.tcgetattr(self._tty)
@@ -81,24 +86,37 @@ class Relay:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
 
     def register(self, poll: select.poll) -> None:
-        """Say what to wait for: the agent's output, and input once the last was delivered."""
-        poll.register(self.master, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        """Say what to wait for: the agent's output once the last was shown, and likewise input."""
+        events = select.POLLOUT if self._pending else 0
+        if self._unshown:
+            poll.register(self._sink, select.POLLOUT)
+        else:
+            events |= select.POLLIN
+        if events and not self._over:
+            poll.register(self.master, events)
         if self._saved is not None and not self._pending:
             poll.register(self._tty, select.POLLIN)
 
     def copy(self, descriptor: int) -> bool:
-        """Copy from or to a descriptor that is ready; False when the agent's side is closed."""
+        """Copy from or to a descriptor that is ready; False when all of the agent's is shown, and
+        its side is closed."""
         if descriptor == self._tty:
             self.read_input()
             return True
-        if self._pending:
-            self.deliver()
-        return self.read_output()
+        if descriptor == self._sink:
+            self._show()
+        elif descriptor == self.master:
+            if self._pending:
+                self.deliver()
+            if not self._unshown:
+                self._read_output()
+        return not self._over or bool(self._unshown)
 
     def close(self) -> None:
         """Give the terminal back, and let go of the master."""
         self.restore()
         os.close(self.master)
+        os.close(self._sink)
 
     def read_input(self) -> None:
         """Take what the user typed."""
@@ -122,42 +140,82 @@ class Relay:
             count = len(self._pending)  # Nobody has the agent's terminal open any more.
         self._pending = self._pending[count:]
 
-    def read_output(self) -> bool:
-        """Show what the agent wrote; False when nobody can write any more."""
+    def _read_output(self) -> None:
         try:
-            data = os.read(self.master, _CHUNK)
+            self._unshown = os.read(self.master, _CHUNK)
         except BlockingIOError:
-            return True
+            return
         except OSError as error:
-            if error.errno == errno.EIO:
-                return False
-            raise
-        if not data:
-            return False
-        write_all(self._output, data)
-        return True
+            if error.errno != errno.EIO:
+                raise
+        if self._unshown:
+            self._show()
+        else:
+            self._over = True  # Nobody can write any more.
 
-    def drain(self, *, ended: bool) -> None:
+    def _show(self) -> None:
+        """Show what the agent wrote, as much as the user's terminal takes without waiting."""
+        try:
+            while self._unshown and _takes(self._sink):
+                self._unshown = self._unshown[os.write(self._sink, self._unshown[: self._chunk]) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._unshown = b""  # The user's terminal hung up: nobody looks any more.
+
+    def drain(self, stop: int, patience: float | None, *, ended: bool) -> None:
         """Show the rest, and let go of the master.
 
+        :param stop: a descriptor that becomes readable when the terminal shall not be waited for.
+        :param patience: seconds to wait for the terminal; None = as long as it takes.
         :param ended: nobody is left who could write, so the end of the output can be waited for.
             Otherwise what comes within a moment is shown: somebody may hold the terminal for ever.
         """
-        while True:
-            if not ended and not select.select((self.master,), (), (), _MOMENT)[0]:
-                break
+        limit = None if patience is None else time.monotonic() + patience
+        while not self._over or self._unshown:
+            if self._unshown:
+                left = None if limit is None else max(0.0, limit - time.monotonic())
+                if not _waited_for(self._sink, stop, left):
+                    break
+                self._show()
+                continue
             if ended:
                 os.set_blocking(self.master, True)
-            if not self.read_output():
+            elif not select.select((self.master,), (), (), _MOMENT)[0]:
                 break
+            self._read_output()
         self.close()
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``, also to a descriptor that somebody set non-blocking."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            select.select((), (descriptor,), ())
+def _own(terminal: int) -> tuple[int, int]:
+    """A descriptor to show output through, and how much may be written at once.
+
+    It is opened anew where that is allowed, because O_NONBLOCK of the caller's is shared with other
+    processes. Otherwise little is written at once, which a terminal that takes anything takes.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open(f"/proc/self/fd/{terminal}", flags), _CHUNK
+    except OSError:
+        return os.dup(terminal), _LITTLE
+
+
+def _in_foreground(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
+        return False  # It is a terminal, and another session's.
+
+
+def _takes(descriptor: int) -> bool:
+    return bool(select.select((), (descriptor,), (), 0)[1])
+
+
+def _waited_for(descriptor: int, stop: int, seconds: float | None) -> bool:
+    """Wait until something can be written; False when there was no time, or a signal came."""
+    ready, writable, _ = select.select((stop,), (descriptor,), (), seconds)
+    return bool(writable) and not ready

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
+from ..desks import desk_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..callers import User
     from ..desks import Desk
 
 WRAPPER = Path(__file__).with_name("without_namespaces.py")
@@ -83,11 +88,10 @@ class Poor:
 
 
 @pytest.fixture
-def poor(desk: Desk) -> Poor:
-    """The desk of an ordinary user; root needs no user namespace."""
-    if desk.user.uid == 0:
-        pytest.skip("root needs no user namespace")
-    return Poor(desk, _loose(desk))
+def poor(users: Mapping[str, User]) -> Iterator[Poor]:
+    """The desk of the ordinary user, whoever runs the tests; root needs no user namespace."""
+    with desk_of(users["user"]) as desk:
+        yield Poor(desk, _loose(desk))
 
 
 @pytest.fixture

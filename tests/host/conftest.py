@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nemoclaw_core.host import Examination, examine
-from nemoclaw_core.launcher import kernel
+from nemoclaw_core.launcher import kernel, rights
 
 NUMBERS = {
     "x86_64": {
@@ -66,7 +66,7 @@ def refuse(call: str, error: int, flag: int = 0) -> None:
         (_RETURN, 0, 0, _ALLOW),
     ]
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.seccomp_filter(b"".join(struct.pack("HBBI", *line) for line in program))
+    rights.seccomp_filter(b"".join(struct.pack("HBBI", *line) for line in program))
 
 
 def become(user: int) -> None:
@@ -119,7 +119,7 @@ def no_user_namespaces(user: int) -> None:
             file.write(text)
     with open("/proc/sys/user/max_user_namespaces", "w") as file:
         file.write("0")
-    kernel.clear_capabilities()
+    rights.clear_capabilities()
 
 
 @pytest.fixture(scope="session")

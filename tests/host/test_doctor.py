@@ -17,7 +17,8 @@ import attrs
 import pytest
 from nemoclaw_hookspecs.errors import LayerUnavailable, UsageError
 
-from nemoclaw_core.cli import doctor
+from nemoclaw_core import host as host_module
+from nemoclaw_core.cli import doctor, main
 from nemoclaw_core.host import Examination, examine
 from nemoclaw_core.launcher import kernel
 from nemoclaw_core.pipeline import compile_plan
@@ -306,6 +307,13 @@ def test_the_headline_and_the_layers_say_the_same(
         assert words in text
         assert layer in text
         assert ("looser than written: memory limit" in text) == ("partial" in layer)
+        assert ("4GiB holds for each process" in text) == ("partial" in layer)
+        # And so it is told before a start.
+        monkeypatch.setattr(host_module, "probe", lambda host=host: host)
+        assert main(["run", "--dry-run", "--", "true"]) == 0
+        text = capsys.readouterr().out
+        assert ("4GiB holds for each process" in text) == ("partial" in layer)
+        assert ("max_memory (no memory cgroup: for each process)" in text) == ("partial" in layer)
 
 
 def test_it_imports_nothing_heavy(project: Path) -> None:

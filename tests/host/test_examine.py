@@ -18,7 +18,7 @@ from nemoclaw_hookspecs import NAMESPACES, Host
 
 from nemoclaw_core.host import Examination, examine, probe
 from nemoclaw_core.host.children import ask
-from nemoclaw_core.launcher import kernel
+from nemoclaw_core.launcher import kernel, rights
 
 NEWUSER = kernel.CLONE_FLAGS["user"]
 OTHERS = frozenset(NAMESPACES) - {"user"}
@@ -101,7 +101,7 @@ def test_root_without_capabilities_gets_nothing(
     simulate: Callable[..., Any], change: Any, free: Examination
 ) -> None:
     """As in a container."""
-    host = simulate(kernel.clear_capabilities).host
+    host = simulate(rights.clear_capabilities).host
     assert host.is_root
     assert not host.namespaces & OTHERS
     assert not host.idmapped_mounts

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _socket
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nemoclaw_core.launcher import wire
+from nemoclaw_core.launcher import server, wire
 from nemoclaw_core.supervisor.launcher import Launcher
 
 
@@ -98,3 +101,91 @@ def test_without_a_plan_nothing_is_built() -> None:
     launcher = Launcher.execute()
     assert reports(launcher)[0][0] == wire.FAILED
     launcher.close()
+
+
+NOTICED = 0.3
+"""Seconds in which a launcher is gone that does not go on; it takes a few milliseconds where this
+machine has nothing else to do."""
+
+
+def ends_within(seconds: float, process: int) -> None:
+    """Wait for a child's end."""
+    deadline = time.monotonic() + seconds
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        assert time.monotonic() < deadline, "it has not noticed"
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def alone() -> Iterator[tuple[_socket.socket, int]]:
+    """A launcher, and the end of its socket that its supervisor holds."""
+    ours, theirs = wire.pair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        server.become_launcher(theirs)
+    theirs.close()
+    yield ours, pid
+    ours.close()
+
+
+def test_a_launcher_that_still_prepares_notices_that_its_supervisor_is_gone(
+    work: Path, alone: tuple[_socket.socket, int]
+) -> None:
+    """The spawn that it was still asked for is not carried out, and leaves no file."""
+    sock, pid = alone
+    (work / "left.sock").touch()
+    many = [step("directory", target=f"/d{number}") for number in range(3900)]
+    wire.send_request(sock, ("plan", plan_for(work, *many), []))
+    request = {"name": "x", "remove": [f"{work}/left.sock"], "written": []}
+    channel, theirs = wire.pair()
+    wire.send_request(sock, ("spawn", 1, request), (theirs.fileno(),))
+    theirs.close()
+    while not (work / ".git/hooks").exists():
+        time.sleep(0.001)
+    sock.close()
+    ends_within(NOTICED, pid)
+    assert wire.receive_report(channel) is None, "a sandbox was made for nobody"
+    channel.close()
+    assert list(work.iterdir()) == []
+
+
+def test_so_does_one_that_waits_for_another_launcher(
+    work: Path, alone: tuple[_socket.socket, int]
+) -> None:
+    sock, pid = alone
+    (work / ".git").mkdir()
+    (work / ".git").chmod(0o1755)
+    held = os.open(work / ".git", os.O_RDONLY)
+    name = Path("/proc/self/comm")
+    before = name.read_text()
+    name.write_text("nemoclaw-launcher")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        wire.send_request(sock, ("plan", plan_for(work), []))
+        time.sleep(0.2)
+        sock.close()
+        ends_within(NOTICED, pid)
+    finally:
+        name.write_text(before)
+        os.close(held)
+
+
+def test_so_does_one_that_searches(alone: tuple[_socket.socket, int]) -> None:
+    sock, pid = alone
+    # On a tmpfs, where so many are made and removed quickly.
+    with tempfile.TemporaryDirectory(prefix="nemoclaw-launcher-", dir="/dev/shm") as tree:
+        for number in range(8000):
+            os.mkdir(f"{tree}/{number}")
+        for _ in range(20):
+            wire.send_request(sock, ("search", tree))
+        time.sleep(0.03)
+        sock.close()
+        ends_within(NOTICED, pid)
+
+
+def test_every_kind_of_report_has_a_number_of_its_own() -> None:
+    kinds = [value for name, value in vars(wire).items() if name.isupper() and name[0] != "_"]
+    kinds = [value for value in kinds if value not in (wire.MAX_REQUEST, wire.MAX_DESCRIPTORS)]
+    assert len(kinds) > 9
+    assert len(set(kinds)) == len(kinds)

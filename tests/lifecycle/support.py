@@ -50,6 +50,35 @@ def launchers(cli: Any) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Children of a process (which should be stopped), theirs, and so on."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        try:
+            with open(f"/proc/{waiting[0]}/task/{waiting[0]}/children") as file:
+                children = [int(word) for word in file.read().split()]
+        except OSError:
+            children = []  # It ended meanwhile.
+        del waiting[0]
+        waiting += children
+        found += children
+    return found
+
+
+def running(pids: list[int]) -> list[int]:
+    """Those that have not ended; whoever is to reap them may take its time."""
+    found = []
+    for pid in pids:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if stat.rpartition(")")[2].split()[0] not in "ZX":
+            found.append(pid)
+    return found
+
+
 def groups(name: str) -> list[str]:
     """Control groups of the sandbox of that name."""
     found = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .support import alive, groups, launchers, mounts, wait_for
+from .support import alive, descendants, groups, launchers, mounts, running, wait_for
 
 ORPHANS = "sleep {0} & setsid sleep {0} & (setsid sh -c 'sleep {0}; :' &) ; echo up; exec sleep {0}"
 
@@ -87,6 +89,46 @@ def test_a_kill_at_any_moment_leaves_nothing(cli: Any, marker: str, delay: float
     assert wait_for(lambda: not alive(marker), 2)
     assert wait_for(lambda: not launchers(cli), 2)
     assert wait_for(lambda: not groups("early"), 2)
+
+
+CROWDED = """version = 1
+[policy.crowded]
+extends = ["default"]
+filesystem.deny = [{}]
+"""
+
+
+@pytest.mark.parametrize("count", [0, 20])
+def test_a_kill_during_the_preparation_ends_it_at_once(cli: Any, marker: str, count: int) -> None:
+    """The supervisor is killed at random moments; the launcher may be in the middle of anything.
+
+    :param count: masks of missing paths, for each of which two directories are made.
+    """
+    policy = cli.home / "crowded.toml"
+    policy.write_text(CROWDED.format(", ".join(f"'{{workdir}}/d{n}/x'" for n in range(count))))
+    policy.chmod(0o644)
+    run = ("run", "--policy", f"{policy}:crowded", "--name", "prepared", "--")
+    began = time.monotonic()
+    assert cli.run(*run, "true").returncode == 0
+    assert cli.run(*run, "true").returncode == 0
+    longest = (time.monotonic() - began) / 2
+    rng, before, took = random.Random(count), mounts(), []
+    for _ in range(40):
+        process = cli.start(*run, "sleep", marker, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.0, longest))
+        process.send_signal(signal.SIGSTOP)
+        family = descendants(process.pid)
+        process.kill()
+        killed = time.monotonic()
+        process.wait(10)
+        assert wait_for(lambda: not running(family), 2), family  # noqa: B023
+        took.append(time.monotonic() - killed)
+        assert not alive(marker)
+        assert not groups("prepared")
+        assert os.listdir(cli.work) == []
+    assert mounts() == before
+    # Where this machine has nothing else to do. Else all of it takes as much longer.
+    assert statistics.median(took) < max(0.05, longest / 3), took
 
 
 def test_a_mask_of_a_missing_path_leaves_no_directory_behind(cli: Any) -> None:

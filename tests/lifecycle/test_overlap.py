@@ -159,3 +159,43 @@ def test_a_mount_point_that_the_agent_fills_becomes_an_ordinary_directory(cli: A
     assert cli.sandbox("touch", ".git/HEAD").returncode == 0
     assert [each.name for each in (cli.work / ".git").iterdir()] == ["HEAD"]
     assert (cli.work / ".git").stat().st_mode & 0o7777 == 0o755
+
+
+LOCK = """
+import fcntl, os, sys, time
+kept = []
+for name in sys.argv[1:]:
+    os.mkdir(name)
+    os.chmod(name, 0o1755)
+    kept.append(os.open(name, os.O_RDONLY))
+    fcntl.flock(kept[-1], fcntl.LOCK_EX)
+os.mkdir("locked")
+time.sleep(60)
+"""
+
+
+def test_locks_of_an_agent_neither_delay_the_next_start_nor_hide_who_holds_them(cli: Any) -> None:
+    """The attack: an agent plants mount points where its user starts next, and locks them."""
+    inner = cli.work / "inner"
+    inner.mkdir()
+    os.chown(inner, cli.work.stat().st_uid, cli.work.stat().st_gid)
+    began = time.monotonic()
+    assert cli.sandbox("true", cwd=inner).returncode == 0
+    assert cli.sandbox("true", cwd=inner).returncode == 0
+    usual = time.monotonic() - began
+    names = [f"inner/{name}" for name in (".git", ".env", "policies.toml")]
+    agent = cli.start("run", "--name", "earlier", "--", "python3", "-c", LOCK, *names)
+    assert wait_for((cli.work / "locked").exists)
+    began = time.monotonic()
+    done = cli.sandbox("true", cwd=inner)
+    assert time.monotonic() - began < usual + 0.3
+    assert done.returncode == 125
+    told = done.stderr.decode()
+    assert f"is in use: {inner}/" in told
+    assert "is locked by process " in told
+    assert "(python3" in told
+    assert "remedy: end that process" in told
+    assert cli.run("stop", "earlier").returncode == 0
+    agent.wait(10)
+    assert cli.sandbox("true", cwd=inner).returncode == 0
+    assert os.listdir(inner) == []

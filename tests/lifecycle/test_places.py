@@ -93,6 +93,19 @@ def test_a_home_that_is_not_known_is_told_and_no_tilde_is_made(
     assert os.listdir(cli.work) == []
 
 
+@pytest.mark.parametrize(
+    ("home", "found"),
+    [("/var/tmp", ""), ("/var/tmp/nosuch", ""), ("/var/tmp/no/such", ""), ("/var", "tmp\n")],
+)
+def test_a_home_around_or_below_var_tmp_is_private_as_any_other(
+    cli: Any, home: str, found: str
+) -> None:
+    script = "cd && pwd && ls && echo x > .rc && cat .rc && touch /tmp/y && ls -d /var/tmp"
+    done = cli.sandbox("sh", "-c", script, env={"HOME": home})
+    assert done.stdout.decode() == f"{home}\n{found}x\n/var/tmp\n", done.stderr
+    assert not os.path.lexists(f"{home}/.rc")
+
+
 def test_a_user_whom_nobody_knows_has_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(uid: int) -> Any:
         raise KeyError(uid)

@@ -93,7 +93,10 @@ def test_limits_come_from_the_policy_with_their_line(compiled: Compile) -> None:
 def test_a_memory_limit_without_a_group_is_told_and_stops_nothing(compiled: Compile) -> None:
     (core,) = (each for each in compiled(walls=giving(*VIEW)).layers if each.plugin == "core")
     assert (core.hook, core.status, core.required) == ("process", "partial", False)
-    assert [gap.what for gap in core.gaps] == ["memory limit of the whole sandbox"]
+    (gap,) = core.gaps
+    assert gap.what == "memory limit of the whole sandbox"
+    assert gap.consequence.startswith("4GiB holds for each process (its private data, RLIMIT_DATA)")
+    assert gap.consequence.endswith("not for their sum, and there may be 512 processes")
 
 
 def test_no_memory_limit_means_none(compiled: Compile) -> None:

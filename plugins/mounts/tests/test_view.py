@@ -259,6 +259,21 @@ def test_var_tmp_is_no_link_where_the_policy_grants_it(granted: str) -> None:
     assert not of(Symlink, view(make_rule(granted), tmp="private"))
 
 
+@pytest.mark.parametrize("home", ["/var/tmp", "/var/tmp/agent"])
+def test_var_tmp_is_no_link_where_the_home_is_in_it(home: str) -> None:
+    filesystem = {"home": home, "tmp": "private"}
+    operations = build_view(make_policy(filesystem=filesystem), ("mount", "pid"))
+    assert set(of(Tmpfs, operations)) == {"/tmp", home}
+    assert not of(Symlink, operations)
+
+
+@pytest.mark.parametrize("home", ["/var", "/var/lib/agent"])
+def test_var_tmp_is_a_link_beside_or_in_any_other_home(home: str) -> None:
+    filesystem = {"home": home, "tmp": "private"}
+    operations = build_view(make_policy(filesystem=filesystem), ("mount", "pid"))
+    assert of(Symlink, operations)["/var/tmp"].text == "/tmp"
+
+
 # --- another user
 
 

@@ -178,6 +178,25 @@ def test_setid_by_chmod(
     assert attempt(inside, lambda: os.chmod(path, 0o755)) == "None"
 
 
+@pytest.mark.parametrize("flags", [4, 4 | HIGH, 5])
+def test_a_rename_leaves_no_device(
+    flags: int, inside: bytes, attempt: Attempt, tmp_path: Path
+) -> None:
+    path, moved = tmp_path / "name", tmp_path / "moved"
+
+    def rename() -> str:
+        path.unlink(missing_ok=True)
+        moved.unlink(missing_ok=True)
+        path.touch()
+        raw("renameat2", -100, bytes(path), -100, bytes(moved), flags)
+        return "worked" if path.is_char_device() else "no device"
+
+    prove(attempt, inside, rename)
+    assert (
+        attempt(inside, lambda: raw("renameat2", -100, bytes(path), -100, bytes(moved), 0)) == "0"
+    )
+
+
 @pytest.mark.parametrize("at", ["fchmodat", "openat", "mknodat", "tmpfile"])
 def test_setid_by_path(at: str, inside: bytes, attempt: Attempt, tmp_path: Path) -> None:
     path = tmp_path / "tool"

@@ -162,7 +162,11 @@ def _private(policy: Policy, rules: list[PathRule]) -> list[Operation]:
             operations.append(Tmpfs(target="/tmp", size=size, mode=0o1777, origin=origin))
         if _home_is_free(filesystem, granted):
             operations.append(Tmpfs(target=filesystem.home, size=size, mode=0o700, origin=origin))
-    in_the_way = any(covers(path, "/var/tmp") or covers("/var/tmp", path) for path in granted)
+    # A private home in /var/tmp makes that a directory, too.
+    shown = [*granted, *(each.target for each in operations if isinstance(each, Tmpfs))]
+    in_the_way = any(covers(path, "/var/tmp") for path in granted) or any(
+        covers("/var/tmp", path) for path in shown
+    )
     if filesystem.tmp != "none" and not in_the_way:
         operations.append(Symlink(target="/var/tmp", text="/tmp", origin=origin))
     return operations

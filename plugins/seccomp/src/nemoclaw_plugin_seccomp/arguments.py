@@ -27,6 +27,7 @@ CLONE_FS, CLONE_FILES, CLONE_SYSVSEM = 0x200, 0x400, 0x40000
 
 SETID = 0o6000
 S_IFMT, S_IFREG, S_IFIFO, S_IFSOCK = 0o170000, 0o100000, 0o010000, 0o140000
+RENAME_WHITEOUT = 4
 F_SETLEASE = 1024
 O_CREAT, O_TMPFILE = 0o100, 0o20000000
 
@@ -189,6 +190,10 @@ STATIC: dict[str, ArgumentRule] = {
     "fchmodat2": _no_setid(2),
     "mknod": _mknod(1),
     "mknodat": _mknod(2),
+    "renameat2": ArgumentRule(
+        why="no RENAME_WHITEOUT, which leaves a character device (0:0) behind",
+        never=refusals(any_of(4, RENAME_WHITEOUT)),
+    ),
     "sendto": _no_fast_open(3),
     "sendmsg": _no_fast_open(2),
     "sendmmsg": _no_fast_open(3),
