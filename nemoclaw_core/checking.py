@@ -26,7 +26,7 @@ from .policy import check
 from .policy.context import Context
 from .policy.locate import Located, look_through_file
 from .policy.problems import Problem, refuse
-from .policy.resolve import examine
+from .policy.resolve import code_of, examine
 from .policy.walk import Observer
 
 STAND_IN = "/{workdir}"
@@ -69,12 +69,15 @@ def check_file(path: str, workdir: str | None = None) -> Report:
     source, shipped, problems = look_through_file(path, context)
     policies: list[Policy] = []
     notes: dict[str, list[Problem]] = {}
+    # Where the file's own table cannot be read, these are the shipped ones.
+    plugins = check.plugins(source, shipped, [])
+    code = code_of(plugins, context)
+    observer = Observer()
+    if workdir is None:
+        observer.note(STAND_IN, "lstat", f"directory:{context.uid}:{context.gid}")
     for name in source.document.policy:
-        observer = Observer()
-        if workdir is None:
-            observer.note(STAND_IN, "lstat", f"directory:{context.uid}:{context.gid}")
         located = Located(source=source, name=name, shipped=shipped)
-        policy, found = examine(located, context, observer)
+        policy, found = examine(located, context, observer, code)
         for each in found:
             if workdir is not None or not each.depends_on:
                 problems.append(each)
@@ -84,8 +87,7 @@ def check_file(path: str, workdir: str | None = None) -> Report:
             policies.append(policy)
     linux = sys.platform.startswith("linux")
     told: list[Notes] = []
-    # Where the file's own table cannot be read, these are the shipped ones.
-    examination = _Examination(check.plugins(source, shipped, []), _host() if linux else None)
+    examination = _Examination(plugins, _host() if linux else None)
     problems += examination.broken_plugins(source.file)
     for policy in policies:
         problems += examination.problems(policy)
@@ -118,6 +120,10 @@ class _Examination:
         self.host = host
         self.able = _able_host(host)
         """A host like this one that can do everything."""
+        self._right: Policy | None = None
+        self._silent: Policy | None = None
+        """The last policy without problems, and the last without notes, both without a name. One
+        that adds nothing to what it extends is the same."""
 
     def broken_plugins(self, file: str) -> Iterator[Problem]:
         """What is wrong with the plugins themselves, and with their own tables."""
@@ -127,6 +133,16 @@ class _Examination:
 
     def problems(self, policy: Policy) -> list[Problem]:
         """What makes a policy wrong, whatever the host."""
+        nameless = attrs.evolve(policy, name="")
+        if nameless == self._right:
+            return []
+        if not self.failures:
+            try:
+                compile_plan(policy, self.able, self.manager)
+                self._right = nameless
+                return []
+            except NemoclawError:
+                pass  # The first of what may be several.
         where = f"{policy.file}:0 policy.{policy.name}"
         found = [
             problem
@@ -150,7 +166,8 @@ class _Examination:
         """
         lines = list(map(str, paths))
         starts = not paths
-        if self.host is not None:
+        nameless = attrs.evolve(policy, name="")
+        if self.host is not None and nameless != self._silent:
             try:
                 plan = compile_plan(_lenient(policy), self.host, self.manager)
             except NemoclawError as error:
@@ -166,6 +183,8 @@ class _Examination:
                 if layer.plugin != CORE or gap not in loose
             ]
             lines += gaps
+            if not gaps:
+                self._silent = nameless
             starts = starts and (not gaps or policy.compatibility == "best-effort")
         return Notes(policy=policy.name, starts=starts, lines=tuple(dict.fromkeys(lines)))
 

@@ -3,13 +3,16 @@
 A policy is resolved against what exists. Each look is kept as ``(path, what, value)`` in the
 plan's cache entry, and a cached plan is used only while every look still gives the same value.
 
-=========  =================================================================================
+==========  ================================================================================
 ``lstat``  ``missing``, ``unreadable``, or ``KIND:UID:GID`` with KIND one of ``directory``,
-           ``file``, ``device``, ``socket``, ``link:TARGET``
-``file``   digest of a regular file's content; ``none`` when there is no regular file
+           ``file``, ``fifo``, ``device``, ``socket``, ``link:TARGET``
+``file``   digest of a regular file's content; ``none`` when there is no regular file;
+           ``large:SIZE:INODE:MTIME`` beyond 1 MiB: agents can make files of any size
 ``anchor`` ``yes`` for an empty mount point of a mask (:mod:`.launcher.anchors`), else ``no``
 ``glob``   digest of what a pattern matches, and of the directories that could not be listed
-=========  =================================================================================
+``agents`` the directory at or above the path that a sandbox could write (:mod:`.written`), or
+           ``none``
+==========  ================================================================================
 
 Standard library's built-ins only: this is on the path of every start.
 """
@@ -22,12 +25,16 @@ from _blake2 import blake2b
 
 from . import globs
 
+LARGEST = 1 << 20
+"""Bytes. A policy is written by hand; a file beyond this is something else."""
+
 
 def observe(path: str, what: str) -> str:
     """The present value of one observation.
 
-    :raises ValueError: ``what`` is not one of the four kinds.
+    :raises ValueError: ``what`` is not one of these kinds.
     :raises OSError: the file system failed.
+    :raises NemoclawError: nemoclaw's own notes cannot be relied on.
     """
     if what == "lstat":
         return _lstat(path)
@@ -40,6 +47,10 @@ def observe(path: str, what: str) -> str:
     if what == "glob":
         unlistable: list[str] = []
         return digest_paths(globs.expand(path, unlistable), unlistable)
+    if what == "agents":
+        from .written import Roots
+
+        return Roots().around(path) or "none"
     raise ValueError(f"no such observation: {what!r}")
 
 
@@ -66,8 +77,9 @@ def _lstat(path: str) -> str:
             kind = "device"
         elif stat.S_ISSOCK(mode):
             kind = "socket"
+        elif stat.S_ISFIFO(mode):
+            kind = "fifo"
         else:
-            # Also a FIFO: it is mounted and granted like a file.
             kind = "file"
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
@@ -83,11 +95,19 @@ def _file(path: str) -> str:
     except OSError:
         return "none"
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             return "none"
-        state = blake2b(digest_size=32)
-        while chunk := os.read(descriptor, 1 << 16):
-            state.update(chunk)
-        return str(state.hexdigest())
+        if found.st_size <= LARGEST:
+            state = blake2b(digest_size=32)
+            size = 0
+            # It may grow meanwhile.
+            while size <= LARGEST and (chunk := os.read(descriptor, 1 << 16)):
+                size += len(chunk)
+                state.update(chunk)
+            if size <= LARGEST:
+                return str(state.hexdigest())
+        found = os.fstat(descriptor)
+        return f"large:{found.st_size}:{found.st_ino}:{found.st_mtime_ns}"
     finally:
         os.close(descriptor)

@@ -78,7 +78,7 @@ class Sandbox:
     ) -> None:
         check_policy(policy)
         check_spare(spare)
-        self._workdir = choose_workdir(path_text(workdir, "workdir"))
+        self._workdir = choose_workdir(path_text(workdir, "workdir"), policy)
         self._planned = planning.load_plan(policy, self._workdir)
         self._plan = self._planned.plan
         self._spare = spare
@@ -148,6 +148,7 @@ class Sandbox:
         :param cwd: where it starts; a relative path is below the work directory, which it is
             if None.
         :param env: variables beside those that the policy gives; they win.
+        :raises UsageError: a stream is a socket of the host's network, or a directory.
         :raises LayerFailed: the sandbox could not be built.
         :raises EventLogError: its start could not be logged; it does not run.
         """

@@ -10,7 +10,7 @@ import os
 from nemoclaw_hookspecs.errors import UsageError
 
 from .state import home
-from .trust import follow, under_agents
+from .trust import FILE_NAME, Way
 
 # Directories that somebody may happen to be in, and that no project is kept in.
 _SHARED = frozenset(
@@ -40,6 +40,7 @@ _SHARED = frozenset(
         "/var/tmp",
     ]
 )
+_NAME_IT = "if that directory is meant, name it: --workdir {}"
 _SYSTEM = ("/boot/", "/dev/", "/etc/", "/proc/", "/sys/", "/usr/bin/", "/usr/lib/", "/usr/sbin/")
 
 
@@ -76,19 +77,25 @@ def current_dir_or_none() -> str | None:
     return found if found.startswith("/") else None
 
 
-def _named_current_dir() -> str:
-    """The current directory by the name under which the user's shell went there, if that is so."""
+def _checked_current_dir(remedy: str = _NAME_IT, *, elsewhere: bool = True) -> str:
+    """The current directory, if no agent can have led the user's shell there.
+
+    :param remedy: for where ``{}`` stands for the current directory.
+    :param elsewhere: look also at a way (``PWD``) that does not lead to the current directory; a
+        program that changed its directory leaves one behind.
+    :raises UsageError: the shell went there by a link that is not the user's, or by a way that an
+        agent could change and that leads elsewhere now.
+    """
     real = current_dir()
     name = os.environ.get("PWD", "")
-    try:
-        is_it = name.startswith("/") and os.path.samefile(name, ".")
-    except (OSError, ValueError):
-        is_it = False
-    if is_it:
-        return name
-    root = under_agents(name) if name.startswith("/") and "\0" not in name else None
-    # To where an agent could write before, none can lead astray.
-    if root is not None and under_agents(real) is None:
+    if not name.startswith("/") or "\0" in name:
+        return real
+    way = Way(name)
+    if way.path == real:
+        return _unplanted(name, way, remedy)
+    # Somebody else's PWD says nothing; so only a way that an agent can have changed is no way.
+    root = way.astray(real) if elsewhere else None
+    if root is not None:
         from shlex import quote
 
         from .events.text import printable
@@ -98,17 +105,17 @@ def _named_current_dir() -> str:
             f"your shell went to {printable(name)}, which leads elsewhere than to the current "
             f"directory, {printable(real)}; an agent may have seen to that: a sandbox could write "
             f"to {printable(root)}",
-            remedy=f"if the current directory is meant, name it: --workdir {meant}",
+            remedy=remedy.format(meant),
         )
     return real
 
 
-def _followed(way: str) -> str:
+def _unplanted(named: str, way: Way, remedy: str) -> str:
     """Where a way leads.
 
     :raises UsageError: it goes through a link that is not the user's.
     """
-    path, found = follow(way)
+    found = way.planted()
     if found is not None:
         from shlex import quote
 
@@ -116,11 +123,11 @@ def _followed(way: str) -> str:
 
         link, reason = map(printable, found)
         raise UsageError(
-            f"{printable(way)} leads to {printable(path)} through {link}, a symbolic link that is "
-            f"not followed: {reason}",
-            remedy=f"if that directory is meant, name it: --workdir {printable(quote(path))}",
+            f"{printable(named)} leads to {printable(way.path)} through {link}, a symbolic link "
+            f"that is not followed: {reason}",
+            remedy=remedy.format(printable(quote(way.path))),
         )
-    return path
+    return way.path
 
 
 def named_workdir(given: str) -> str:
@@ -136,8 +143,8 @@ def named_workdir(given: str) -> str:
         )
     if "\0" in given:
         raise UsageError("a path cannot hold a NUL byte", remedy="name a directory")
-    way = given if given.startswith("/") else os.path.join(_named_current_dir(), given)
-    path = _followed(way)
+    named = given if given.startswith("/") else os.path.join(_checked_current_dir(), given)
+    path = _unplanted(named, Way(named), _NAME_IT)
     try:
         os.stat(f"{path}/.")
     except PermissionError:
@@ -151,16 +158,31 @@ def named_workdir(given: str) -> str:
     return path
 
 
-def choose_workdir(given: str | None) -> str:
+def _has_policy(policy: str) -> bool:
+    """Whether the current directory, or where the shell went, decides which policy is meant."""
+    files = (FILE_NAME, os.path.join(os.environ.get("PWD", ""), FILE_NAME))
+    return "/" in policy or ".toml" in policy or any(map(os.path.lexists, files))
+
+
+def choose_workdir(given: str | None, policy: str | None = None) -> str:
     """The work directory: the one given, else the current one unless that would be too much.
 
+    :param policy: what the user says of the policy. Unless that is a file by all of its path, it is
+        looked up in the current directory, so that must be the user's choice as well.
     :raises UsageError: it is no directory, it is the root, or it was not named and the current
-        directory is gone, the system's, the home directory, or holds it; or a link on the way may
-        have been planted.
+        directory is gone, the system's, the home directory, or holds it; or a link on the way, or
+        to the current directory, may have been planted.
     """
     if given is not None:
+        absent = current_dir_or_none() is None
+        if given.startswith("/") and not absent and not (policy or "").startswith("/"):
+            _checked_current_dir(
+                f"./{FILE_NAME} is looked for in the current directory: cd {{}}, if that is meant, "
+                "or name the policy's file with all of its path: --policy FILE",
+                elsewhere=_has_policy(policy or ""),
+            )
         return named_workdir(given)
-    path = named_workdir(_named_current_dir())
+    path = named_workdir(_checked_current_dir())
     home = home_dir()
     if home == path or home.startswith(path + "/"):
         raise UsageError(

@@ -89,7 +89,7 @@ def diagnose(selector: str | None, workdir: str | None) -> Report:
     )
     note, stand_in = "", None
     try:
-        chosen = choose_workdir(workdir)
+        chosen = choose_workdir(workdir, selector)
     except UsageError as error:
         if workdir is not None:
             raise

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show(given: Options) -> int:
     """Print the plan; nothing is started."""
-    workdir = choose_workdir(given.last("--workdir"))
+    workdir = choose_workdir(given.last("--workdir"), given.last("--policy"))
     planned = planning.load_plan(given.last("--policy"), workdir, use_cache=False)
     plan = planned.prepare()
     if "--json" in given.flags:

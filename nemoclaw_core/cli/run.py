@@ -121,7 +121,7 @@ def _supervise(
     from ..state import ensure_private, runtime_dir
     from ..workdir import choose_workdir
 
-    workdir = choose_workdir(given.last("--workdir"))
+    workdir = choose_workdir(given.last("--workdir"), given.last("--policy"))
     launcher.search(workdir)
     try:
         planned = planning.load_plan(

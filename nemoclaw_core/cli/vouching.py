@@ -23,12 +23,14 @@ def main(options: argparse.Namespace) -> int:
 def _trust(path: str, options: argparse.Namespace) -> int:
     from .. import trust
     from ..policy import files
+    from ..policy.beyond import beyond
     from ..policy.check import read_shipped, read_source
 
     # Read once: what is shown, found valid and vouched for is the same, whatever an agent that is
     # running writes meanwhile.
     content, digest = files.read_file(path, os.geteuid(), names=False)
-    source = read_source(path, content, digest, read_shipped()[0])
+    shipped, _ = read_shipped()
+    source = read_source(path, content, digest, shipped)
     if os.path.basename(path) != trust.FILE_NAME:
         raise UsageError(
             f"only a file called {trust.FILE_NAME} is used without being named",
@@ -50,8 +52,13 @@ def _trust(path: str, options: argparse.Namespace) -> int:
             "`b2sum -l 256` says of it; or --yes",
         )
     print(f"{printable(path)}:")
-    for line in content.decode("utf-8", "backslashreplace").split("\n"):
+    lines = content.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
+    for line in lines:
         print(f"  | {printable(line.expandtabs())}")
+    # Last, and in nemoclaw's words: the end of the file may look like all of it.
+    print(f"That is all of {len(lines)} lines. Its policies, when used in this directory:")
+    for line in beyond(source, shipped):
+        print(f"  {printable(line)}")
     if asks and not _confirmed():
         print("not trusted")
         return 1

@@ -124,10 +124,11 @@ def _plugin_lists(source: Source) -> dict[str, dict[str, Origin]]:
 
 
 def _references(merged: Merged) -> Iterator[Problem]:
-    if any(("policy", name, "extends") in each.broken for each, name in merged.lineage):
+    broken = any(each.broken for each in merged.sources)
+    if broken and any(("policy", name, "extends") in each.broken for each, name in merged.lineage):
         return  # What it builds on is not known.
     # Where something could not be read, what it defines is not known: no second error for that.
-    if not any(
+    if not broken or not any(
         key[:3] == ("policy", name, "inference") and key[3:4] not in _ROUTED
         for each, name in merged.lineage
         for key in each.broken
@@ -152,7 +153,7 @@ def _routes(merged: Merged) -> Iterator[Problem]:
 
 def _credentials(merged: Merged) -> Iterator[Problem]:
     known: dict[str, Any] = {}
-    for source, _ in merged.lineage:
+    for source in merged.sources:
         known.update(source.document.credential)
     uses: list[tuple[Written[Any], object]] = [
         (rule, rule.value.credential) for rule in merged.items("network.allow")
@@ -186,7 +187,7 @@ def _credentials(merged: Merged) -> Iterator[Problem]:
 
 def _broken(merged: Merged, table: str) -> Iterator[Key]:
     """What could not be read of a table of the file, or of one that may be meant as it."""
-    for source, _ in merged.lineage:
+    for source in merged.sources:
         for key in source.broken:
             if key[0] == table or (len(key) == 1 and key != ("plugins",)):
                 yield key

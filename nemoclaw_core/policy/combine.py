@@ -84,7 +84,12 @@ class Combination:
         if enclosing.access == "write" and each.walked.barrier:
             # A file stands where a directory would have to be. While it stays, so does the
             # denial: it is kept from being replaced.
-            self._hold(each.walked.barrier, each.origin)
+            entry = self.observer.entry(each.walked.barrier)
+            if entry.kind == "fifo":
+                # That is written to whatever is read-only; it stays when it is covered, too.
+                self._add_denial(each.walked.barrier, "file", (entry.uid, entry.gid), each)
+            else:
+                self._hold(each.walked.barrier, each.origin)
         elif enclosing.access == "write" or always:
             self._add_denial(path, "missing", (-1, -1), each)
 

@@ -17,7 +17,7 @@ from .walk import Observer, kind_of
 
 MOST_ENTRIES = 10_000
 """Entries in all the directories together: each becomes a rule of the kernel."""
-_KINDS = ("directory", "file", "device", "socket")
+_KINDS = ("directory", "file", "fifo", "device", "socket")
 
 
 def contents_beside(

@@ -112,7 +112,10 @@ class ProcessTable:
         '"UID" or "UID:GID". Only root can name another user, and nobody can name root.'
     )
     max_processes: Processes | None = _key("Processes and threads at one time.")
-    max_memory: Size | None = _key("Memory of the whole sandbox; 0 = no limit.")
+    max_memory: Size | None = _key(
+        "Memory of the whole sandbox, or of each process where there is no memory control group; "
+        "0 = no limit."
+    )
     max_open_files: OpenFiles | None = _key("Open files of each process.")
     timeout: Duration | None = _key('Time until the agent is ended; "0s" = none.')
     environment: EnvironmentTable | None = _key("What the agent finds in its environment.")

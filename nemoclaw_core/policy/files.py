@@ -7,10 +7,7 @@ import stat
 
 from nemoclaw_hookspecs import PolicyError
 
-from nemoclaw_core.observe import digest
-
-LARGEST = 1 << 20
-"""Bytes. A policy is written by hand; a file beyond this is something else."""
+from nemoclaw_core.observe import LARGEST, digest
 
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "policies.toml")
 """The policies that come with nemoclaw."""

@@ -23,8 +23,9 @@ class Kept:
 
     def __init__(self, code: Iterable[Code], writable: list[str], observer: Observer) -> None:
         found: list[tuple[Found, bool]] = []
+        unnoted = Observer()
         for each in code:
-            walked = Observer().follow(each.path)
+            walked = unnoted.follow(each.path)
             ways = (walked.path, *(step.path for step in walked.links))
             around = each.whole and any(covers(walked.path, root) for root in writable)
             if around or any(covers(root, way) for root in writable for way in ways):

@@ -39,6 +39,8 @@ class Source:
     """Keys that could not be read, and are left out; only in a source with problems."""
     places: Mapping[Key, tuple[int, ...]] = attrs.field(factory=dict)
     """Of lists of which items were left out: where the others stand in the file."""
+    merged: dict[tuple[str, str], Any] = attrs.field(factory=dict, init=False, repr=False)
+    """What :mod:`.merge` has put together of this file already."""
 
     def place(self, key: Key, index: int) -> int:
         """Where an item of a list that was read stands in the list that was written."""

@@ -15,12 +15,13 @@ from nemoclaw_hookspecs import (
     NetworkPolicy,
     NetworkRule,
     Origin,
+    PluginPolicy,
     Policy,
     ProcessPolicy,
     SyscallPolicy,
 )
 
-from nemoclaw_core import globs
+from nemoclaw_core import globs, written
 from nemoclaw_core.observe import observe
 
 from . import check, own_code
@@ -85,10 +86,14 @@ def resolve(located: Located, context: Context, observer: Observer) -> Policy:
 
 
 def examine(
-    located: Located, context: Context, observer: Observer
+    located: Located,
+    context: Context,
+    observer: Observer,
+    code: tuple[own_code.Code, ...] | None = None,
 ) -> tuple[Policy | None, list[Problem]]:
     """As :func:`resolve`, but return the problems with what could be resolved.
 
+    :param code: what :func:`code_of` says of the plugins of the policy's file, where it was asked.
     :returns: the policy is None when it extends something that is not there. With any problem it
         may serve to look for more of them, never to run anything.
     :raises PolicyError: the work directory is not one.
@@ -100,9 +105,8 @@ def examine(
         return None, problems
     process = _process(merged, _identity(merged, context, observer, problems))
     walls = _walls(merged, located, context)
-    code = context.own_code or ()
-    if context.own_code is not None:
-        code += own_code.of_plugins(plugins.enable)
+    if code is None:
+        code = code_of(plugins, context)
     filesystem = resolve_filesystem(merged, context, observer, walls, problems, code)
     network = _network(merged, context, problems)
     policy = Policy(
@@ -119,13 +123,27 @@ def examine(
     return policy, problems
 
 
+def code_of(plugins: PluginPolicy, context: Context) -> tuple[own_code.Code, ...]:
+    """What nemoclaw and a policy's plugins are imported from.
+
+    :raises PluginError: see :func:`.own_code.of_plugins`.
+    """
+    if context.own_code is None:
+        return ()
+    return context.own_code + own_code.of_plugins(plugins.enable)
+
+
 def _walls(merged: Merged, located: Located, context: Context) -> tuple[Wall, ...]:
     """What no agent may reach, whatever its policy says."""
     walls = [
         Wall(path=path, what="nemoclaw's own directory", always=True)
         for path in context.private_paths
     ]
-    used = dict.fromkeys(source.file for source, _ in merged.lineage)
+    if context.uid == 0:
+        # What root's sandboxes could write, for everybody to read.
+        path = os.path.dirname(written.SHARED)
+        walls.append(Wall(path=path, what="nemoclaw's own directory", always=False))
+    used = dict.fromkeys(source.file for source in merged.sources)
     used[located.shipped.file] = None
     walls += [Wall(path=path, what="the policy file in use", always=True) for path in used]
     # An agent that could create a policy file where the next start looks for one would choose its
@@ -143,7 +161,7 @@ def _walls(merged: Merged, located: Located, context: Context) -> tuple[Wall, ..
         for path in looked_up
         if path not in used
     ]
-    for source, _ in merged.lineage:
+    for source in merged.sources:
         for credential in source.document.credential.values():
             if credential.from_file is not None:
                 path = _absolute(credential.from_file, context)

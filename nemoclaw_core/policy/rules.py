@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 from nemoclaw_hookspecs import FilesystemPolicy, Origin, PathRule
 from nemoclaw_hookspecs.policy import Access
@@ -218,20 +220,18 @@ class _Resolving:
         return walked
 
     def _within(self, each: Found, writable: list[str]) -> Found:
-        """A denied match of a pattern, without what a link leads to that an agent may have planted
-        where it can write: it would choose what the next start hides, ``/usr`` for instance.
-
-        Whoever writes a path down means what it leads to; a pattern means the names.
-        """
+        """What is denied, without what a link leads to that an agent may have planted where it can
+        write: it would choose what the next start hides, ``/usr`` for instance, or all of its work
+        directory."""
         walked = each.walked
         planted = [step for step in walked.links if step.last and _in_any(writable, step.path)]
-        if each.literal or walked.loop or not planted or _in_any(writable, walked.path):
+        if walked.loop or not planted or _inside_any(writable, walked.path):
             return each
         if walked.entry.kind not in ("missing", "unreadable"):
             self.notes.append(
                 f"{each.origin}: {quoted_path(planted[0].path)} is denied, and what it links to is "
-                f"not: {quoted_path(walked.path)} lies where the agent cannot write. Deny it by "
-                "its name if the agent shall not read it"
+                f"not: {quoted_path(walked.path)} does not lie in what the agent can write. Deny "
+                "it by its name if the agent shall not read it"
             )
         entry = attrs.evolve(self.observer.entry(planted[0].path), kind="file")
         itself = Walked(path=planted[0].path, entry=entry, links=tuple(planted))
@@ -265,6 +265,12 @@ class _Resolving:
                 remedy = f'create it, or write "{each.text}?" if it need not be there'
                 self._problem(each.origin, what, remedy, walked.path)
             return False
+        if walked.entry.kind == "fifo":
+            # Read-only holds nobody from writing to one, so none is shown by itself.
+            if each.literal:
+                what = f"{quoted(each.text)} is a named pipe (FIFO), which cannot be granted"
+                self._problem(each.origin, what, "name the directory that holds it", walked.path)
+            return False
         if each.access == "write" and walked.path == "/":
             what = f"{quoted(each.text)} is the root directory: everything would be writable"
             self._problem(each.origin, what, "name the directories")
@@ -286,10 +292,13 @@ class _Resolving:
     def _links_are_ours(self, each: Found, writable: list[str]) -> None:
         """Refuse to follow a link that somebody else, or an agent, could have made."""
         for step in each.walked.links:
-            if any(covers(root, step.path) for root in writable):
+            who = "the agent can" if _in_any(writable, step.path) else ""
+            if not who and self.observer.written_before(os.path.dirname(step.path)) is not None:
+                who = "an earlier agent could"
+            if who:
                 self._problem(
                     each.origin,
-                    f"{step.path} is a symbolic link in a place that the agent can write, "
+                    f"{step.path} is a symbolic link in a place that {who} write, "
                     f"so it could have been planted; it leads to {quoted_path(step.target)}",
                     f"if that is meant, write {each.walked.path} instead",
                     step.path,
@@ -340,3 +349,7 @@ def _joined(prefix: Walked, walked: Walked) -> Walked:
 
 def _in_any(folders: list[str], path: str) -> bool:
     return any(covers(folder, path) for folder in folders)
+
+
+def _inside_any(folders: list[str], path: str) -> bool:
+    return any(folder != path and covers(folder, path) for folder in folders)

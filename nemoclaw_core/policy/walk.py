@@ -26,7 +26,7 @@ class Entry:
     """What is at a path, itself: a link is not followed."""
 
     kind: PathKind | str
-    """A kind of path, ``link``, or ``unreadable``."""
+    """A kind of path, ``fifo``, ``link``, or ``unreadable``."""
     uid: int = -1
     gid: int = -1
     target: str = ""
@@ -62,6 +62,7 @@ class Observer:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], str] = {}
+        self._expanded: dict[str, tuple[list[str], list[str]]] = {}
 
     def observations(self) -> tuple[Observation, ...]:
         """Everything that was looked at, in order."""
@@ -83,15 +84,29 @@ class Observer:
         name, _, target = kind.partition(":")
         return Entry(name, int(uid), int(gid), target)
 
+    def written_before(self, path: str) -> str | None:
+        """The directory at or above a path without links that a sandbox could ever write.
+
+        :raises NemoclawError: nemoclaw's own notes cannot be relied on.
+        """
+        value = self._seen.get((path, "agents"))
+        if value is None:
+            value = observe(path, "agents")
+            self._seen[path, "agents"] = value
+        return None if value == "none" else value
+
     def expand(self, pattern: str) -> tuple[list[str], list[str]]:
         """Paths that a pattern matches, and directories that could not be listed.
 
         :raises OSError: the file system failed.
         """
-        unlistable: list[str] = []
-        found = globs.expand(pattern, unlistable)
-        self._seen[pattern, "glob"] = digest_paths(found, unlistable)
-        return found, unlistable
+        if pattern not in self._expanded:
+            unlistable: list[str] = []
+            found = globs.expand(pattern, unlistable)
+            self._seen[pattern, "glob"] = digest_paths(found, unlistable)
+            self._expanded[pattern] = found, unlistable
+        matched, closed = self._expanded[pattern]
+        return [*matched], [*closed]
 
     def follow(self, path: str) -> Walked:
         """Walk an absolute path from the root, link by link."""
@@ -134,8 +149,8 @@ class Observer:
 
 
 def kind_of(entry: Entry) -> PathKind:
-    """The kind of an entry that is there, or missing."""
-    return cast(PathKind, entry.kind)
+    """The kind of an entry that is there, or missing. A FIFO is covered like a file."""
+    return "file" if entry.kind == "fifo" else cast(PathKind, entry.kind)
 
 
 def _segments(path: str) -> list[str]:

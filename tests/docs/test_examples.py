@@ -47,7 +47,12 @@ def nemoclaw(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-m", "nemoclaw_core.cli", *arguments],
         cwd=work,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "XDG_STATE_HOME": f"{home}/.local/state",
+        },
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -25,7 +25,12 @@ def test_examples_print_what_is_shown(pages: Mapping[str, Page], tmp_path: Path)
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=work,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(home),
+                "LANG": "C.UTF-8",
+                "XDG_STATE_HOME": f"{home}/.local/state",
+            },
             text=True,
             capture_output=True,
             timeout=60,

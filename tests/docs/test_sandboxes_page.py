@@ -37,6 +37,7 @@ def test_the_listing_is_a_real_one(pages: Mapping[str, Page], tmp_path: Path) ->
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(tmp_path / "home"),
+                "XDG_STATE_HOME": str(tmp_path / "home/.local/state"),
                 "XDG_RUNTIME_DIR": str(tmp_path / "run"),
                 "LANG": "C.UTF-8",
             },

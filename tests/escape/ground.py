@@ -74,6 +74,8 @@ class Ground:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "XDG_RUNTIME_DIR": f"{self.base}/run",
+            # As it is anyway; so root's notes are not this machine's.
+            "XDG_STATE_HOME": f"{self.base}/home/.local/state",
             "PYTHONDONTWRITEBYTECODE": "1",
             SECRET_VARIABLE: f"nemoclaw-secret-{secrets.token_hex(16)}",
         }

@@ -82,6 +82,59 @@ def test_nor_by_a_link_that_is_a_directory_again(cli: Any) -> None:
     assert not list(target.rglob("planted"))
 
 
+@pytest.mark.parametrize("spelling", ["{work}/app", "{home}/mine/app", "/{work}/app"])
+@pytest.mark.parametrize("written", [False, True])
+def test_nor_by_a_link_of_the_users_own_before_it(cli: Any, spelling: str, written: bool) -> None:
+    """The agent swaps its link back, and the way to it is by another name."""
+    target = plant(cli)
+    (cli.home / "mine").symlink_to(cli.work)
+    if written:
+        # That another sandbox could write there says nothing.
+        assert cli.run("run", "--", "true", cwd=target, env={"PWD": str(target)}).returncode == 0
+    (cli.work / "app").unlink()
+    (cli.work / "app").mkdir()
+    there = spelling.format(work=cli.work, home=cli.home)
+    for options in ((), ("--workdir", "."), ("--workdir", "below")):
+        done = cli.run("run", *options, "--", *WRITE, cwd=target, env={"PWD": there})
+        assert done.returncode == 2, done.stderr
+        assert b"leads elsewhere than to the current directory" in done.stderr
+    assert not list(target.rglob("planted"))
+
+
+POLICY = """version = 1
+[policy.default]
+extends = ["default"]
+[policy.default.filesystem]
+read = ["{key}"]
+"""
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_nor_to_the_policy_of_a_named_work_directory(cli: Any, swapped: bool) -> None:
+    """The policy file in the directory that a link leads to permits more."""
+    key = cli.home / "key"
+    key.write_text("the key")
+    target = plant(cli)
+    policy = target / "policies.toml"
+    policy.write_text(POLICY.format(key=key))
+    policy.chmod(0o644)
+    other = cli.home / "other"
+    other.mkdir()
+    if swapped:
+        (cli.work / "app").unlink()
+        (cli.work / "app").mkdir()
+    run = ("run", "--workdir", str(other))
+    there = {"cwd": target, "env": {"PWD": f"{cli.work}/app"}}
+    done = cli.run(*run, "--", "cat", str(key), **there)
+    assert done.returncode == 2, done.stdout
+    assert f"cd {target}, if that is meant".encode() in done.stderr
+    # Where the user has gone there, or has named the policy's file, it is no agent's choice.
+    done = cli.run(*run, "--", "cat", str(key), cwd=target, env={"PWD": str(target)})
+    assert done.stdout == b"the key", done.stderr
+    done = cli.run(*run, "--policy", str(policy), "--", "cat", str(key), **there)
+    assert done.stdout == b"the key", done.stderr
+
+
 SWAP = """
 import ctypes, os, sys, time
 os.symlink(sys.argv[1], "link")
@@ -129,6 +182,8 @@ def test_a_link_of_somebody_else_is_not_followed(cli: Any, caller: Any) -> None:
 def test_directories_that_it_makes_are_the_users_alone_whatever_the_umask(cli: Any) -> None:
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         del cli.environment[name]
+    # As it is anyway; so root's notes are not this machine's.
+    cli.environment["XDG_STATE_HOME"] = f"{cli.home}/.local/state"
     mask = os.umask(0)
     try:
         done = cli.sandbox("/bin/true")
@@ -137,3 +192,16 @@ def test_directories_that_it_makes_are_the_users_alone_whatever_the_umask(cli: A
     assert done.returncode == 0, done.stderr
     for name in (".cache", ".cache/nemoclaw", ".local", ".local/state", ".local/state/nemoclaw"):
         assert (cli.home / name).stat().st_mode & 0o777 == 0o700, name
+
+
+def test_a_pwd_that_was_left_behind_is_no_matter_to_a_named_work_directory(cli: Any) -> None:
+    """A program that changes its directory does not set it."""
+    target = plant(cli)
+    (cli.work / "app").unlink()
+    (cli.work / "app").mkdir()
+    run = ("run", "--workdir", str(target), "--", *WRITE)
+    done = cli.run(*run, cwd=target, env={"PWD": f"{cli.work}/app"})
+    assert done.stdout == b"wrote\n", done.stderr
+    (target / "policies.toml").write_text(POLICY.format(key="/usr"))
+    done = cli.run(*run, cwd=target, env={"PWD": f"{cli.work}/app"})
+    assert done.returncode == 2, done.stderr

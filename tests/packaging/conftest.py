@@ -106,7 +106,14 @@ class Environment:
         return subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
             cwd=self.cwd,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8", **variables},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(home),
+                "LANG": "C.UTF-8",
+                # As it is anyway; so root's notes are not this machine's.
+                "XDG_STATE_HOME": f"{home}/.local/state",
+                **variables,
+            },
             capture_output=True,
             text=True,
             timeout=60,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
-from nemoclaw_hookspecs import Host, PolicyError
+from nemoclaw_hookspecs import Host, Plan, Policy, PolicyError
 from nemoclaw_testing import make_host
 
 from nemoclaw_core import __version__, checking, cli
 from nemoclaw_core import host as host_module
 from nemoclaw_core.checking import STAND_IN, Report, check_file
+from nemoclaw_core.pipeline import compile_plan
+from nemoclaw_core.plugins import PluginManager
+from nemoclaw_core.policy import own_code
 
 from .conftest import Ground
 
@@ -344,3 +347,43 @@ def test_who_is_asked_for_a_file_is_not_told_to_name_a_policy(
     err = capsys.readouterr().err
     assert "there is no such policy file" in err
     assert "--policy" not in err
+
+
+def test_each_policy_of_a_file_is_compiled_once_for_each_host(
+    ground: Ground, on: SetHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that adds nothing to what it extends not at all."""
+    compiled: list[tuple[str, int]] = []
+
+    def counted(policy: Policy, host: Host, manager: PluginManager) -> Plan:
+        compiled.append((policy.name, host.landlock_abi))
+        return compile_plan(policy, host, manager)
+
+    monkeypatch.setattr(checking, "compile_plan", counted)
+    on(landlock_abi=6)
+    body = "[policy.p0]\nextends = ['base']\n" + "".join(
+        f"[policy.p{number}]\nextends = ['p{number - 1}']\n" for number in range(1, 40)
+    )
+    body += "[policy.other]\nextends = ['p39']\nprocess.max_processes = 7\n"
+    report = check(ground, body)
+    assert len(report.policies) == 41
+    abis = {abi for _, abi in compiled}
+    assert len(abis) == 2
+    assert sorted(compiled) == sorted((name, abi) for name in ("p0", "other") for abi in abis)
+
+
+def test_the_installed_plugins_are_looked_up_once_for_a_file(
+    ground: Ground, on: SetHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    of_plugins = own_code.of_plugins
+
+    def counted(enabled: Collection[str]) -> tuple[own_code.Code, ...]:
+        nonlocal looked
+        looked += 1
+        return of_plugins(enabled)
+
+    monkeypatch.setattr(own_code, "of_plugins", counted)
+    on()
+    check(ground, "[policy.a]\nextends = ['base']\n[policy.b]\nextends = ['a']\n")
+    assert looked == 1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from nemoclaw_core.policy import load, merge
+from nemoclaw_core.policy.document import PolicyTable
+from nemoclaw_core.policy.problems import Key
+
 from .conftest import Ground, problems_of, resolved
 
 FAMILY = """version = 1
@@ -225,3 +229,63 @@ def test_tables_of_plugins_reach_the_policy(ground: Ground) -> None:
     plugins = resolved(text, ground.context).plugins
     assert plugins.options == {"audit": {"sink": "x"}}
     assert str(plugins.origins["audit.sink"]) == "p.toml:6 plugins.audit.sink"
+
+
+def chain(count: int, last: str = '"base"') -> str:
+    """A file of policies of which each extends the one before it."""
+    tables = [f"[policy.p0]\nextends = [{last}]\nsyscalls.deny = ['bpf']\n"]
+    tables += [
+        f"[policy.p{number}]\nextends = ['p{number - 1}']\nprocess.max_processes = {number}\n"
+        for number in range(1, count)
+    ]
+    return "version = 1\n" + "".join(tables)
+
+
+def test_a_chain_may_be_longer_than_the_interpreters_stack_is_deep(ground: Ground) -> None:
+    policy = load(f"{ground.write(chain(2500))}:p2499", context=ground.context)
+    assert policy.syscalls.deny == ("bpf",)
+    assert policy.process.max_processes == 2499
+    assert policy.process.origins["max_processes"].key == "policy.p2499.process.max_processes"
+
+
+def test_a_child_is_merged_from_its_parents_and_not_from_all_that_they_extend(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    written = merge._written
+
+    def counted(table: object, at: Key = ()) -> list[tuple[Key, object]]:
+        opened.append(table)
+        return written(table, at)
+
+    monkeypatch.setattr(merge, "_written", counted)
+    load(f"{ground.write(chain(200))}:p100", context=ground.context)
+    assert len([each for each in opened if isinstance(each, PolicyTable)]) < 210
+
+
+def test_a_long_circle_is_told_once_and_in_short() -> None:
+    (found,) = problems_of(chain(3000, last="'p2999'"))
+    assert "p2998 -> p2997 -> (2992 more) -> p4 -> " in found
+    assert len(found) < 300
+
+
+def test_what_two_parents_share_is_there_once_and_in_order(ground: Ground) -> None:
+    text = """version = 1
+[policy.a]
+syscalls.deny = ["bpf", "ptrace"]
+process.environment.set = { A = "a", B = "a" }
+[policy.b]
+extends = ["a"]
+syscalls.deny = ["kexec_load"]
+[policy.c]
+extends = ["a"]
+syscalls.deny = ["mount", "ptrace"]
+process.environment.set = { B = "c" }
+[policy.d]
+extends = ["b", "c", "b"]
+[policy.default]
+extends = ["c", "d"]
+"""
+    policy = resolved(text, ground.context)
+    assert policy.syscalls.deny == ("bpf", "ptrace", "mount", "kexec_load")
+    assert policy.process.environment_set == {"A": "a", "B": "c"}

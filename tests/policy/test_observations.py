@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from nemoclaw_hookspecs import Policy
 
-from nemoclaw_core.observe import observe
+from nemoclaw_core.observe import LARGEST, observe
 from nemoclaw_core.policy import load_observed
 
 from .conftest import Ground
@@ -101,10 +101,26 @@ def test_values_say_what_is_there(tmp_path: Path) -> None:
     assert observe(str(tmp_path / "f/x"), "lstat") == "missing"
     assert observe(str(tmp_path / "loop/x"), "lstat") == "unreadable"
     assert len(observe(str(tmp_path / "f"), "file")) == 64
+    assert observe(str(tmp_path / "fifo"), "lstat") == f"fifo:{ids}"
     for name in ("none", "d", "fifo", "loop"):
         assert observe(str(tmp_path / name), "file") == "none"
     with pytest.raises(ValueError, match="no such observation"):
         observe("/", "stat")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    """The attack: `truncate -s 8G policies.toml`, where the next start looks for one."""
+    path = tmp_path / "policies.toml"
+    path.write_bytes(b"x" * LARGEST)
+    assert len(observe(str(path), "file")) == 64
+    for size in (LARGEST + 1, 1 << 43):
+        os.truncate(path, size)
+        before = observe(str(path), "file")
+        assert before.startswith(f"large:{size}:")
+        with path.open("r+b") as file:
+            file.write(b"other")
+        os.utime(path, (1, 1))
+        assert observe(str(path), "file") != before
 
 
 def test_names_with_line_ends_cannot_pose_as_two(tmp_path: Path) -> None:

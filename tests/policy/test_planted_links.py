@@ -10,9 +10,12 @@ import attrs
 import pytest
 from nemoclaw_hookspecs import PolicyError
 
-from nemoclaw_core.policy import permits
+from nemoclaw_core import trust
+from nemoclaw_core.observe import observe
+from nemoclaw_core.policy import load_observed, permits
 
 from .conftest import Ground, resolved
+from .test_trust import view
 
 
 @pytest.fixture
@@ -158,9 +161,75 @@ def test_a_planted_link_does_not_choose_what_the_next_start_hides(
     assert "by its name" in told
 
 
-def test_a_path_that_is_written_down_is_denied_where_it_leads(ground: Ground) -> None:
+@pytest.mark.parametrize("target", ["/", "/usr", "{work}/..", "{work}", "inner"])
+def test_nor_where_the_denied_path_is_written_down(ground: Ground, target: str) -> None:
+    """The attack: `ln -s /usr .git/hooks`, for the next start with the policy that ships."""
+    (ground.work / ".git").mkdir()
+    (ground.work / ".git/inner").symlink_to("/usr/bin")
+    (ground.work / ".git/hooks").symlink_to(target.format(work=ground.work))
+    policy = ground.filesystem("read = ['/usr']\nwrite = ['{workdir}']\ndeny = ['.git/hooks']")
+    assert permits(policy, "/usr/bin/env") == "read"
+    assert permits(policy, f"{ground.work}/x") == "write"
+    assert permits(policy, f"{ground.work}/.git/hooks") is None
+    assert "by its name" in "\n".join(policy.filesystem.notes)
+
+
+def test_a_denied_path_where_the_agent_cannot_write_is_denied_where_it_leads(
+    ground: Ground,
+) -> None:
     (ground.root / "outside").write_text("")
     (ground.work / "secret").symlink_to(ground.root / "outside")
-    body = f"read = ['{ground.root}/outside']\nwrite = ['{{workdir}}']\ndeny = ['secret']"
+    body = f"read = ['{ground.root}/outside', '{{workdir}}']\ndeny = ['secret']"
     policy = ground.filesystem(body)
     assert permits(policy, f"{ground.root}/outside") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "read = ['{data}']",
+        "write = ['{data}']",
+        "read = ['{data}/id_ed25519']",
+        "read = ['{data}?']",
+        "read = ['{before}/*']",
+        "read = ['{root}/**/data']",
+        "compatibility = 'best-effort'\nwrite = ['{data}']",
+    ],
+)
+def test_a_link_that_an_agent_planted_elsewhere_is_not_followed(
+    ground: Ground, secret: Path, body: str
+) -> None:
+    """The attack: it is planted in one work directory, for the policy of another one."""
+    before = ground.root / "before"
+    before.mkdir()
+    (before / "data").symlink_to(secret.parent)
+    body = body.format(before=before, data=before / "data", root=ground.root)
+    assert permits(ground.filesystem(body), str(secret)) is not None, "it works before"
+    trust.record_writable(view(before))
+    told = ground.refused_filesystem(body)
+    assert f"{before}/data is a symbolic link in a place that an earlier agent could write" in told
+    assert f"write {secret.parent}" in told
+
+
+def test_a_cached_plan_that_follows_it_is_used_no_more(ground: Ground, secret: Path) -> None:
+    before = ground.root / "before"
+    before.mkdir()
+    (before / "data").symlink_to(secret.parent)
+    path = ground.write(f"version = 1\n[policy.default.filesystem]\nread = ['{before}/data']\n")
+    _, observations = load_observed(str(path), ground.context)
+    trust.record_writable(view(ground.work))
+    assert all(observe(each, what) == value for each, what, value in observations)
+    trust.record_writable(view(before))
+    assert any(observe(each, what) != value for each, what, value in observations)
+
+
+def test_a_fifo_in_a_directorys_place_is_covered(ground: Ground) -> None:
+    """The attack: `mkfifo .git`, so that the next start stops at it."""
+    os.mkfifo(ground.work / ".git")
+    policy = ground.filesystem("write = ['{workdir}']\ndeny = ['.git/hooks']")
+    denied = {rule.path: rule.kind for rule in policy.filesystem.rules if rule.access == "deny"}
+    assert denied[f"{ground.work}/.git"] == "file"
+    told = ground.refused_filesystem("write = ['{workdir}', '.git']")
+    assert "named pipe" in told
+    policy = ground.filesystem("write = ['{workdir}']\nread = ['.g*']")
+    assert permits(policy, f"{ground.work}/.git") == "write"

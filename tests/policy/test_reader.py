@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from nemoclaw_hookspecs import PolicyError
 
+from nemoclaw_core.observe import LARGEST
 from nemoclaw_core.policy import Context, load
-from nemoclaw_core.policy.files import LARGEST, read_file
+from nemoclaw_core.policy.files import read_file
 
 from .conftest import Ground, problems_of
 

@@ -106,3 +106,41 @@ def test_forgetting(path: Path) -> None:
     assert trust.trusted() == {}
     command.main(["trust", "--yes", str(path)])
     assert trust.trusted() == {str(path): digest(PLANTED.encode())}
+
+
+def test_the_end_of_the_file_is_not_the_last_that_is_shown(
+    ground: Ground, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The attack: what it permits is scrolled away by blank lines in a string, and a harmless
+    policy follows."""
+    paths = "".join(f"'/usr/lib{' ' * 200}/{number}?', " for number in range(9))
+    path = plant(
+        ground.work / "below",
+        f"version = 1\n[policy.default]\nextends = ['default']\n[policy.default.filesystem]\n"
+        f"write = [{paths}'{ground.home}']\n[policy.default.network]\nmode = 'proxy'\n"
+        f"[[policy.default.network.allow]]\nhost = '**.example'\n"
+        f'[policy.other.process.environment.set]\nX = """{chr(10) * 60}"""\n'
+        "[policy.readonly]\nextends = ['readonly']\n",
+    )
+    answer("n\n")
+    assert command.main(["trust", str(path)]) == 1
+    shown, _, last = capsys.readouterr().out.partition("That is all of ")
+    assert shown.count("\n  | \n") > 25
+    assert last.startswith(f"{len(path.read_text().splitlines())} lines.")
+    assert f"+ filesystem: {ground.home}: nothing -> write" in last
+    assert "+ network: allows **.example" in last
+    assert '"readonly", compared with the "readonly" that ships: permits nothing besides' in last
+    assert last.rstrip().endswith("[y/N] not trusted")
+    lines = last.split("\n")
+    assert len(lines) < 24
+    assert max(map(len, lines)) < 130
+    assert lines[1].startswith('  "default"')
+
+
+def test_what_cannot_be_told_is_said(
+    ground: Ground, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "version = 1\n[policy.default.filesystem]\nread = ['/nowhere']\n"
+    answer("n\n")
+    assert command.main(["trust", str(plant(ground.work / "below", text))]) == 1
+    assert "cannot be told here" in capsys.readouterr().out
