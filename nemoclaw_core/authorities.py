@@ -14,9 +14,10 @@ _CERTIFICATE = re.compile(
 )
 
 
-def fill(plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def fill(plan: dict[str, Any], also: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """The plan with its generated files filled in, and the authority of each plugin.
 
+    :param also: PEM of authorities that are to be trusted besides the host's.
     :raises PluginError: an authority cannot be made, or the host's file cannot be read.
     """
     made = {
@@ -25,7 +26,7 @@ def fill(plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if service["authority"]
     }
     steps = [
-        {**step, "generated": "", "content": _content(step, made[step["plugin"]])}
+        {**step, "generated": "", "content": _content(step, made[step["plugin"]], also)}
         if step.get("generated")
         else step
         for step in plan["steps"]
@@ -33,7 +34,7 @@ def fill(plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**plan, "steps": steps}, made
 
 
-def _content(step: dict[str, Any], authority: Any) -> str:
+def _content(step: dict[str, Any], authority: Any, also: str) -> str:
     own = authority.ca_certificate.decode("ascii")
     try:
         with open(step["target"], encoding="utf-8", errors="replace") as file:
@@ -45,4 +46,4 @@ def _content(step: dict[str, Any], authority: Any) -> str:
             where=step["target"],
         ) from None
     # Certificates alone: the file may hold comments in any language.
-    return "\n".join((*_CERTIFICATE.findall(hosts), own))
+    return "\n".join((*_CERTIFICATE.findall(hosts), *_CERTIFICATE.findall(also), own))

@@ -68,6 +68,7 @@ def compile_plan(policy: Policy, host: Host, manager: PluginManager) -> Plan:
                     status=outcome.value.status,
                     required=name in policy.plugins.required,
                     gaps=tuple(traced(gap, name, policy) for gap in outcome.value.gaps),
+                    notes=outcome.value.notes,
                 )
             )
     _check_required(policy, steps, layers)

@@ -12,16 +12,17 @@ import sys
 from nemoclaw_hookspecs.errors import PluginError, UsageError
 
 from . import cache, imports
-from .state import config_dir, ensure_private, private_dirs
+from .state import config_dir, ensure_private, private_dirs, settings_file, walled_dirs
 from .workdir import current_dir_or_none, home_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from nemoclaw_hookspecs import Event, Policy
 
+    from .credentials.vault import Vault
     from .events.log import EventLog
     from .events.record import Context as EventContext
     from .policy import Context
@@ -36,11 +37,13 @@ class Planned:
     :param plan: encoded, as :mod:`nemoclaw_core.seal` says.
     :param hooks: the hooks around a start that enabled plugins implement; mostly none.
     :param sinks: the enabled plugins that implement ``on_event``; mostly none.
+    :param digest: of all that the policy says.
     :param cached: True when nothing had to be compiled.
     :param origins: the policy lines to name when what they say has ended an agent: ``timeout``,
         ``max_memory``, ``kill`` (of system calls); without those that say nothing.
     :param network: the encoded network policy, where the plan has a network service.
     :param locked: what a reload may not change, where there is something to reload.
+    :param plan_digest: of all but the network policy.
     :param judges: the enabled plugins that implement ``authorize_egress``; mostly none.
     """
 
@@ -56,6 +59,7 @@ class Planned:
         network: dict[str, Any] | None = None,
         judges: Sequence[str] = (),
         locked: dict[str, str] | None = None,
+        plan_digest: str = "",
     ) -> None:
         self.plan = plan
         self.hooks = hooks
@@ -64,19 +68,25 @@ class Planned:
         self.cached = cached
         self.origins = origins or {}
         self.network = network or {}
+        self.plan_digest = plan_digest
         self.locked = locked or {}
         self.authorities: dict[str, Any] = {}
         """Certificate authority of each plugin's service; see :meth:`filled`."""
+        self.upstream: Any = None
+        """How this host reaches servers, where the user's settings say anything of it."""
+        self._vault: Vault | None = None
         self._judges = judges
         self._selector = selector
         self._manager: Any = None
         self._bus: Any = None
         self._lock = _thread.allocate_lock()
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self, given: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The plan to start with, after every plugin's ``pre_spawn``.
 
+        :param given: variables that the user gives for this start.
         :raises PluginError: a plugin refused the start.
+        :raises UsageError: a credential cannot be had, or one of ``given`` would show it.
         """
         plan = self.plan
         if "pre_spawn" in self.hooks:
@@ -84,19 +94,46 @@ class Planned:
             from .pipeline import run_pre_spawn
 
             plan = seal.encode(run_pre_spawn(seal.decode(plan), self._plugins()))
+        if self.network.get("credentials"):
+            # Placeholders are of this start alone, so they are in no plan that is kept.
+            shown = self.vault.variables(self.network["credentials"])
+            self.vault.refuse_to_replace(self.network["credentials"], given)
+            plan = {**plan, "environment": {**plan["environment"], **shown}}
         return plan
+
+    @property
+    def vault(self) -> Vault:
+        """The secrets of the policy's credentials, and the placeholders that the agent sees."""
+        with self._lock:
+            if self._vault is None:
+                from .credentials.vault import Vault
+
+                self._vault = Vault(os.environ, self._fetch)
+            return self._vault
+
+    def _fetch(self, credential: Any) -> str:
+        from .credentials.fetching import fetch
+
+        return fetch(self._plugins, credential)
 
     def filled(self, plan: dict[str, Any]) -> dict[str, Any]:
         """A plan of this policy as the launcher takes it: with the files that are generated.
 
-        Once for a launcher, whose sandboxes share what it shows. Makes :attr:`authorities`.
+        Once for a launcher, whose sandboxes share what it shows. Makes :attr:`authorities`, and
+        reads the user's settings, which it may have to show a part of.
 
-        :raises PluginError: one cannot be made.
+        :raises PluginError: an authority cannot be made.
+        :raises PolicyError: the user's settings are not valid.
         """
+        if plan["services"] and os.path.lexists(settings_file()):
+            from . import settings
+
+            self.upstream = settings.read(os.environ, plan)
         if any(step.get("generated") for step in plan["steps"]):
             from .authorities import fill
 
-            plan, self.authorities = fill(plan)
+            also = self.upstream.authorities if self.upstream is not None else ""
+            plan, self.authorities = fill(plan, also)
         return plan
 
     def post_exit(self, status: int, reason: str) -> None:
@@ -229,6 +266,7 @@ def _planned(entry: dict[str, Any], asked: tuple[str | None, str], cached: bool)
     return Planned(
         entry["plan"], entry["hooks"], entry["sinks"], entry["digest"], asked, cached,
         entry["origins"], entry["network"], entry["judges"], entry["locked"],
+        entry["plan_digest"],
     )  # fmt: skip
 
 
@@ -253,7 +291,7 @@ def context_for(workdir: str) -> Context:
         gid=os.getgid(),
         cwd=current_dir_or_none() or "",
         config_dir=config_dir(),
-        private_paths=private_dirs(),
+        private_paths=walled_dirs(),
         own_code=of_this_process(),
     )
 
@@ -269,6 +307,8 @@ def _origins(policy: Policy) -> dict[str, str]:
 def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     """Compile a plan, with all that it was compiled from (see ``cache``)."""
     from . import host, seal
+    from .egress.written import Written
+    from .events.text import printable
     from .pipeline import compile_plan
     from .plugins import PluginManager
     from .policy import load_observed
@@ -282,17 +322,23 @@ def _compile(context: Context, selector: str | None) -> dict[str, Any]:
     manager = PluginManager()
     manager.load(policy.plugins)
     plan = seal.encode(compile_plan(policy, host.probe(), manager))
+    network = seal.encode_value(policy.network) if plan["services"] else {}
+    plan_digest = cache.key(repr(plan))
     hooks = {plugin: manager.hooks_of(plugin) for plugin in manager.loaded}
     return {
         "plan": plan,
         "hooks": sorted(_AROUND & {hook for implemented in hooks.values() for hook in implemented}),
         "sinks": [plugin for plugin, implemented in hooks.items() if "on_event" in implemented],
         "judges": [p for p, implemented in hooks.items() if "authorize_egress" in implemented],
-        "network": seal.encode_value(policy.network) if plan["services"] else {},
+        "network": network,
         "locked": locked_values(selector, context) if plan["services"] else {},
-        "digest": cache.key(repr(plan)),
+        "digest": Written.of(network).digest(plan_digest) if network else plan_digest,
+        "plan_digest": plan_digest,
         "origins": _origins(policy),
-        "notes": list(policy.filesystem.notes),
+        "notes": [
+            *policy.filesystem.notes,
+            *(printable(note) for layer in plan["layers"] for note in layer["notes"]),
+        ],
         "observations": [list(each) for each in observations],
         "modules": cache.module_states(),
         "kernel": cache.running_kernel(),

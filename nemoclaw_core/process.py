@@ -19,6 +19,7 @@ from .supervisor.session import Session
 
 if TYPE_CHECKING:
     from .events.log import EventLog
+    from .supervisor.gates import Gate
 
 _SIGTERM = 15
 _GRACE = 2.0
@@ -81,6 +82,11 @@ class Process:
     def pid(self) -> int:
         """Process id of the sandbox's init."""
         return self._session.pid
+
+    @property
+    def gate(self) -> Gate | None:
+        """The sandbox's way out, if it has one."""
+        return self._session.gate
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command."""

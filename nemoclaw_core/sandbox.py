@@ -37,6 +37,7 @@ from .accepted import (
     path_text,
 )
 from .events.record import Context
+from .operating import Operating
 from .process import Completed, Process
 from .state import ensure_private, runtime_dir
 from .streams import Pipes
@@ -57,7 +58,7 @@ class _Ready:
         self.log = log
 
 
-class Sandbox:
+class Sandbox(Operating):
     """A policy in force for a work directory; runs commands, each in a sandbox of its own.
 
     :param policy: ``None`` for the policy ``default``, a NAME, a FILE or FILE:NAME.
@@ -76,6 +77,7 @@ class Sandbox:
         workdir: str | os.PathLike[str] | None = None,
         spare: int = 0,
     ) -> None:
+        super().__init__()
         check_policy(policy)
         check_spare(spare)
         self._workdir = choose_workdir(path_text(workdir, "workdir"), policy)
@@ -83,7 +85,6 @@ class Sandbox:
         self._plan = self._planned.plan
         self._spare = spare
         self._waiting: deque[_Ready] = deque()
-        self._running: set[Process] = set()
         self._lock = threading.Lock()
         filled = self._planned.filled(self._plan)
         self._launcher: Launcher | None = Launcher.execute()
@@ -124,6 +125,7 @@ class Sandbox:
             self._waiting.clear()
         if launcher is None:
             return
+        self._end_questions()
         launcher.close()
         for ready in waiting:
             ready.session.close()
@@ -162,7 +164,7 @@ class Sandbox:
             command = Command(
                 argv,
                 environment=environment_for(
-                    self._planned.prepare(), ready.session.name, os.environ, env
+                    self._planned.prepare(env), ready.session.name, os.environ, env
                 ),
                 workdir=os.path.normpath(folder),
             )
@@ -272,6 +274,8 @@ class Sandbox:
         try:
             ready.session.wait_ready()
             self._planned.open_gate(ready.session, ready.context, ready.log)
+            if ready.session.gate is not None:
+                ready.session.gate.told = self._told
         except BaseException:
             ready.log.close()
             raise

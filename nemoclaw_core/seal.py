@@ -24,6 +24,8 @@ from nemoclaw_hookspecs.errors import LauncherError
 from nemoclaw_hookspecs.plan import Plan, Step
 from nemoclaw_hookspecs.seal import OPERATIONS, PHASES, EnterView, Gap, Mask, Operation
 
+from .decoders import Misfit, check_names, fields_of, reader
+
 __all__ = [
     "VERSION",
     "check",
@@ -47,7 +49,6 @@ def operation_name(operation: type[Operation]) -> str:
 
 
 _OPERATION: dict[str, type[Operation]] = {operation_name(kind): kind for kind in OPERATIONS}
-_FIELDS: dict[type, dict[str, Any]] = {}
 _PHASE = {phase: index for index, phase in enumerate(PHASES)}
 
 
@@ -87,7 +88,7 @@ def encode(plan: Plan) -> dict[str, Any]:
     :raises LauncherError: a value in it does not fit its declaration.
     """
     encoded: dict[str, Any] = {"version": VERSION}
-    for name, kind in _fields(Plan).items():
+    for name, kind in fields_of(Plan).items():
         value = getattr(plan, name)
         if name == "steps":
             encoded[name] = [
@@ -122,7 +123,7 @@ def decode(data: object) -> Plan:
 
     :raises LauncherError: ``data`` is not exactly an encoded plan of this version.
     """
-    fields = _fields(Plan)
+    fields = fields_of(Plan)
     found = _table(data, ("version", *fields), "plan")
     if found["version"] != VERSION or type(found["version"]) is not int:
         raise _refusal("version", f"is {found['version']!r}, expected {VERSION}")
@@ -156,14 +157,6 @@ def _refusal(where: str, problem: str) -> LauncherError:
     )
 
 
-def _fields(kind: type) -> dict[str, Any]:
-    """Names of an attrs class's fields and their resolved types."""
-    if kind not in _FIELDS:
-        hints = typing.get_type_hints(kind)
-        _FIELDS[kind] = {field.name: hints[field.name] for field in attrs.fields(kind)}
-    return _FIELDS[kind]
-
-
 def _steps(value: object) -> tuple[Step, ...]:
     if not isinstance(value, tuple):
         raise _refusal("steps", "is not a tuple")
@@ -183,7 +176,7 @@ def _encode_operation(operation: object, where: str) -> dict[str, Any]:
     name = operation_name(kind)
     return {
         field: _encode(declared, getattr(operation, field), f"{where}.{name}.{field}")
-        for field, declared in _fields(kind).items()
+        for field, declared in fields_of(kind).items()
     }
 
 
@@ -201,7 +194,7 @@ def _decode_step(data: object, where: str) -> Step:
     kind = _OPERATION.get(data["op"])
     if kind is None:
         raise _refusal(f"{where}.op", f"is {data['op']!r}, which is no seal operation")
-    fields = _fields(kind)
+    fields = fields_of(kind)
     found = _table(data, ("op", "plugin", *fields), where)
     values = {
         name: _decode(declared, found[name], f"{where}.{data['op']}.{name}")
@@ -236,7 +229,7 @@ def _encode(kind: Any, value: object, where: str) -> Any:
             raise _refusal(where, f"is {type(value).__name__}, expected {kind.__name__}")
         return {
             name: _encode(declared, getattr(value, name), f"{where}.{name}")
-            for name, declared in _fields(kind).items()
+            for name, declared in fields_of(kind).items()
         }
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return int(value)  # an IntFlag becomes a number
@@ -247,33 +240,10 @@ def _encode(kind: Any, value: object, where: str) -> Any:
 
 def _decode(kind: Any, data: object, where: str) -> Any:
     """The inverse of :func:`_encode`."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return _choice(arguments, data, where)
-    if origin in (Union, types.UnionType):
-        return None if data is None else _decode(_not_none(arguments), data, where)
-    if origin is tuple:
-        return tuple(
-            _decode(item_kind, item, f"{where}[{index}]")
-            for index, (item_kind, item) in enumerate(_items(arguments, _list(data, where), where))
-        )
-    if origin is Mapping:
-        if type(data) is not dict:
-            raise _refusal(where, f"is {type(data).__name__}, expected dict")
-        return {
-            _decode(arguments[0], key, where): _decode(arguments[1], item, f"{where}[{key!r}]")
-            for key, item in data.items()
-        }
-    if attrs.has(kind):
-        fields = _fields(kind)
-        found = _table(data, tuple(fields), where)
-        return kind(
-            **{
-                name: _decode(declared, found[name], f"{where}.{name}")
-                for name, declared in fields.items()
-            }
-        )
-    return _scalar(kind, data, where)
+    try:
+        return reader(kind)(data)
+    except Misfit as misfit:
+        raise _refusal(where + misfit.path, misfit.problem) from None
 
 
 def _scalar(kind: Any, value: object, where: str) -> object:
@@ -319,10 +289,8 @@ def _list(data: object, where: str) -> list[object]:
 def _table(data: object, names: tuple[str, ...], where: str) -> dict[str, object]:
     if type(data) is not dict:
         raise _refusal(where, f"is {type(data).__name__}, expected dict")
-    for name in names:
-        if name not in data:
-            raise _refusal(where, f"lacks the field {name!r}")
-    for name in data:
-        if name not in names:
-            raise _refusal(where, f"has the unknown field {name!r}")
+    try:
+        check_names(data, names)
+    except Misfit as misfit:
+        raise _refusal(where, misfit.problem) from None
     return data

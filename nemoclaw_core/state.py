@@ -11,6 +11,8 @@ import stat
 
 from nemoclaw_hookspecs.errors import NemoclawError
 
+_CONFIG, _CACHE, _STATE = ".config", ".cache", ".local/state"
+
 
 def home() -> str:
     """The caller's home directory, as ``HOME`` or else the user database says.
@@ -39,17 +41,22 @@ def _base(variable: str, fallback: str) -> str:
 
 def config_dir() -> str:
     """Directory of the user's own ``policies.toml``. Need not exist."""
-    return _base("XDG_CONFIG_HOME", ".config")
+    return _base("XDG_CONFIG_HOME", _CONFIG)
+
+
+def settings_file() -> str:
+    """The user's settings of this machine. Need not exist; see :mod:`nemoclaw_core.settings`."""
+    return config_dir() + "/settings.toml"
 
 
 def cache_dir() -> str:
     """Directory of compiled plans. Need not exist."""
-    return _base("XDG_CACHE_HOME", ".cache")
+    return _base("XDG_CACHE_HOME", _CACHE)
 
 
 def state_dir() -> str:
     """Directory of event logs, one folder a sandbox. Need not exist."""
-    return _base("XDG_STATE_HOME", ".local/state")
+    return _base("XDG_STATE_HOME", _STATE)
 
 
 def runtime_dir() -> str:
@@ -61,8 +68,37 @@ def runtime_dir() -> str:
 
 
 def private_dirs() -> tuple[str, ...]:
-    """Every directory that no sandbox may see, whatever its policy says."""
+    """The directories of this start."""
     return (config_dir(), cache_dir(), state_dir(), runtime_dir())
+
+
+def walled_dirs() -> tuple[str, ...]:
+    """Every directory that no sandbox may see, whatever its policy says: those of this start, and
+    those that a start without its XDG variables, or with the home that the user database says,
+    would use. An agent that could write there would choose that start's policy.
+
+    Not for the path of every start: it may ask the user database.
+    """
+    usual = [path for folder in _homes() for path in usual_dirs(folder)]
+    return tuple(dict.fromkeys((*private_dirs(), *usual)))
+
+
+def usual_dirs(folder: str) -> tuple[str, ...]:
+    """The directories of whoever has that home and sets none of the XDG variables: of the user's
+    own policies, of plans, and of notes and logs."""
+    return tuple(os.path.join(folder, below, "nemoclaw") for below in (_CONFIG, _CACHE, _STATE))
+
+
+def _homes() -> tuple[str, ...]:
+    import pwd
+
+    try:
+        noted = pwd.getpwuid(os.getuid()).pw_dir
+        if noted.startswith("/") and os.stat(noted).st_uid == os.getuid():
+            return home(), noted
+    except (KeyError, OSError):
+        pass  # Nobody's home, in which nothing of this user's is looked for.
+    return (home(),)
 
 
 def unusable(error: OSError) -> NemoclawError | None:

@@ -112,6 +112,14 @@ def trust(path: str, digest: str) -> str:
     return noted
 
 
+def trusts(path: str, digest: str) -> bool:
+    """Whether the user vouched for a file with that content.
+
+    :raises NemoclawError: the file that says so cannot be relied on.
+    """
+    return trusted().get(_identity(path)) == digest
+
+
 def trusted() -> dict[str, str]:
     """The digest of each policy file that the user vouched for, by path.
 

@@ -121,9 +121,9 @@ def _closure(root: str) -> dict[str, Distribution]:
     return found
 
 
-def copy_installation(target: Path) -> None:
-    """Copy nemoclaw and all that it requires into a directory of the path."""
-    for name, each in _closure("nemoclaw").items():
+def copy_installation(target: Path, root: str = "nemoclaw") -> None:
+    """Copy a distribution and all that it requires into a directory of the path."""
+    for name, each in _closure(root).items():
         package = "nemoclaw_core" if name == "nemoclaw" else name.replace("-", "_")
         spec = find_spec(package) if name.startswith("nemoclaw") else None
         if spec is not None and spec.origin is not None:

@@ -23,6 +23,14 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def no_way_of_a_shell() -> Iterator[None]:
+    """Forget how the shell came to where it started the tests: they change directories."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PWD", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def signals_as_in_a_login() -> Iterator[None]:
     """Undo what a shell does to its background jobs (it ignores SIGINT and SIGQUIT), and nohup(1).
 

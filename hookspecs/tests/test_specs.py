@@ -21,6 +21,7 @@ from nemoclaw_hookspecs import (
     BackendPolicy,
     BindMount,
     Caller,
+    CredentialPolicy,
     EgressDecision,
     EgressRequest,
     Event,
@@ -42,6 +43,7 @@ from nemoclaw_hookspecs import (
     Prompt,
     Route,
     SeccompFilter,
+    SecretSource,
     Segment,
     SyscallPolicy,
     Tmpfs,
@@ -67,6 +69,7 @@ DESIGNED = {
     "route_inference",
     "inspect_response",
     "serve_inference",
+    "fetch_credential",
     "on_event",
     "post_exit",
 }
@@ -261,6 +264,18 @@ def test_hook_serve_inference() -> None:
     assert served.base_url == "https://api.test"  # firstresult: no list
     other = attrs.evolve(backend, type="onnx")
     assert run_example("serve_inference", {"backend": other}, OpenAIBackend=OpenAIBackend) is None
+
+
+def test_hook_fetch_credential() -> None:
+    class Keyring:
+        def get_password(self, service: str, entry: str) -> str:
+            return f"secret of {service}/{entry}"
+
+    source = SecretSource(kind="plugin", name="keyring", options={"entry": "github"})
+    credential = CredentialPolicy(name="github", source=source, origin=ORIGIN)
+    arguments = {"credential": credential}
+    found = run_example("fetch_credential", arguments, keyring=Keyring())
+    assert found == ["secret of agents/github"]
 
 
 def test_hook_on_event() -> None:

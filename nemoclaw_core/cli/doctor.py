@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from .. import planning
 from ..host import Answer, Examination, examine
 from ..host.remedies import Settings, libseccomp, remedy
 from ..policy import Context
+from ..settings.report import SettingsReport
+from ..settings.report import report as report_settings
 from ..workdir import choose_workdir
 from .arguments import Parser
 from .verdict import Verdict, judge
@@ -38,13 +41,15 @@ class Report:
     checks: tuple[Check, ...]
     verdicts: tuple[Verdict, ...]
     """The policy that was asked for comes first; it decides the exit status."""
+    settings: SettingsReport
+    """What a start with a gate would read besides the policy."""
     note: str = ""
     """Why another work directory than the current one stands for ``{workdir}``."""
 
     @property
     def runs(self) -> bool:
         """True when an agent would start under the policy that was asked for."""
-        return self.verdicts[0].runs
+        return self.verdicts[0].runs and self.settings.error is None
 
 
 def main(argv: list[str]) -> int:
@@ -103,7 +108,10 @@ def diagnose(selector: str | None, workdir: str | None) -> Report:
     finally:
         if stand_in is not None:
             shutil.rmtree(stand_in)
-    return Report(found=found, checks=checks, verdicts=verdicts, note=note)
+    settings_report = report_settings(os.environ)
+    return Report(
+        found=found, checks=checks, verdicts=verdicts, settings=settings_report, note=note
+    )
 
 
 def _other_names(context: Context) -> Iterator[str]:
@@ -144,18 +152,22 @@ def as_data(report: Report) -> dict[str, Any]:
             for check in report.checks
         ],
         "policies": [_verdict_data(verdict) for verdict in report.verdicts],
+        "settings": {
+            "file": report.settings.file,
+            "lines": list(report.settings.lines),
+            "error": _error_data(report.settings.error),
+        },
         "note": report.note,
     }
 
 
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:
-    error = verdict.error
     return {
         "policy": verdict.policy,
         "compatibility": verdict.compatibility,
         "runs": verdict.runs,
         "strict": verdict.strict,
-        "error": None if error is None else {"code": error.code, "text": str(error)},
+        "error": _error_data(verdict.error),
         "layers": [
             {
                 "plugin": layer.plugin,
@@ -166,11 +178,16 @@ def _verdict_data(verdict: Verdict) -> dict[str, Any]:
                     {**attrs.asdict(gap), "blocks_strict": gap in verdict.blocking}
                     for gap in layer.gaps
                 ],
+                "notes": list(layer.notes),
             }
             for layer in verdict.layers
         ],
         "unreachable_programs": [attrs.asdict(each) for each in verdict.unreachable],
     }
+
+
+def _error_data(error: NemoclawError | None) -> dict[str, str] | None:
+    return None if error is None else {"code": error.code, "text": str(error)}
 
 
 def as_text(report: Report) -> Iterator[str]:
@@ -187,9 +204,22 @@ def as_text(report: Report) -> Iterator[str]:
     if report.note:
         yield ""
         yield f"note: {report.note}"
+    yield from _settings_text(report.settings)
     for verdict in report.verdicts:
         yield ""
         yield from _verdict_text(verdict)
+
+
+def _settings_text(settings: SettingsReport) -> Iterator[str]:
+    if settings.file or settings.lines:
+        yield ""
+        yield f"settings: {settings.file or 'none'}"
+    if settings.error is not None:
+        yield "  nothing whose network has rules would start:"
+        lines = str(settings.error).splitlines()
+    else:
+        lines = list(settings.lines)
+    yield from (f"  {line}" for line in lines)
 
 
 def _verdict_text(verdict: Verdict) -> Iterator[str]:
@@ -218,6 +248,7 @@ def _verdict_text(verdict: Verdict) -> Iterator[str]:
             yield f"      fix: {gap.remedy}"
             if gap.origin:
                 yield f"      from {gap.origin}"
+        yield from (f"    note: {note}" for note in layer.notes)
     for each in verdict.unreachable:
         outcome = f"gets {each.instead} for" if each.instead else "cannot start"
         yield f"  the agent {outcome} {each.command}: {each.path} {each.because}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
 from ..names import check_name
-from ..supervisor import control, foreground, terminal
+from ..supervisor import client, foreground, terminal
 from ..supervisor.stdio import streams_to_copy
 from . import options
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     extra = options.environment(given)
     options.check_path(extra, command[0])
     pump = _pump(check_name(name))
-    sock = control.connect(name)
+    sock = client.connect(name)
     ttys = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
     request = {
         "request": "exec",
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         "ttys": ttys,
         "size": terminal.size_of(ttys[0]) if ttys else (24, 80),
     }
-    control.ask(sock, request, (0, 1, 2) if pump is None else pump.stdio)
+    client.ask(sock, request, (0, 1, 2) if pump is None else pump.stdio)
     if pump is not None:
         pump.let_go()
     return foreground.end_like(_Client(sock, ttys, pump).wait())
@@ -76,10 +76,10 @@ def _pump(name: str) -> Pump | None:
         return None
     from ..supervisor.pump import Pump
 
-    sock = control.connect(name)
+    sock = client.connect(name)
     try:
-        control.ask(sock, {"request": "status"})
-        answer, _ = control.receive_json(sock)
+        client.ask(sock, {"request": "status"})
+        answer, _ = client.receive_json(sock)
     except EOFError:
         raise LauncherError("the sandbox has just ended") from None
     finally:
@@ -154,7 +154,7 @@ class _Client:
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:
-            return control.receive_json(self._sock)
+            return client.receive_json(self._sock)
         except EOFError:
             raise LauncherError("the sandbox ended before the command did") from None
 

@@ -15,14 +15,16 @@ def main(argv: list[str]) -> int:
     """Run one of the policy commands.
 
     Exit status: 0; 3 when a policy is not valid; ``diff`` gives 1 when the policies differ, ``try``
-    when a URL is not allowed.
+    when a URL is not allowed, or a recorded decision would be another one.
     """
-    options = _parser().parse_args(argv)
+    replays = any(each.partition("=")[0] == "--replay" for each in argv)
+    options = _parser(replays).parse_args(argv)
     status: int = options.run(options)
     return status
 
 
-def _parser() -> Parser:
+def _parser(replays: bool = False) -> Parser:
+    # argparse takes no URLs at all for `*` where an option stands before them: so `+` mostly.
     parser = Parser(
         prog="nemoclaw policy", description="Check, explain, compare and trust policies."
     )
@@ -60,8 +62,23 @@ def _parser() -> Parser:
         "try", help="say whether URLs are allowed, by which rule, and what would allow them"
     )
     attempt.add_argument("selector", metavar="POLICY", help=selector)
-    attempt.add_argument("url", metavar="URL", nargs="+", help="https://HOST/PATH, HOST:PORT ...")
-    attempt.add_argument("--method", metavar="METHOD", default="GET", help="default: GET")
+    attempt.add_argument(
+        "url",
+        metavar="URL",
+        nargs="*" if replays else "+",
+        help="https://HOST/PATH, HOST:PORT ...",
+    )
+    attempt.add_argument(
+        "--replay",
+        metavar="LOG",
+        help="instead of URLs: judge the decisions anew that were recorded in a file of events "
+        "(with a slash, or ending in .jsonl; - reads standard input) or of a sandbox",
+    )
+    attempt.add_argument("--method", metavar="METHOD", help="default: GET, or POST with --data")
+    attempt.add_argument("--data", metavar="JSON", help="the body of the requests; @FILE reads it")
+    attempt.add_argument(
+        "--message", metavar="TEXT", help="a message on the WebSocket of a ws:// or wss:// URL"
+    )
     attempt.add_argument("--binary", metavar="PATH", help="the program that connects")
     attempt.add_argument(
         "--resolve", action="store_true", help="look the names up here, and judge their addresses"

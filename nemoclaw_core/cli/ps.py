@@ -10,7 +10,7 @@ from typing import Any
 from nemoclaw_hookspecs.errors import UsageError
 
 from ..state import runtime_dir
-from ..supervisor import control
+from ..supervisor import client
 from .arguments import Parser
 
 
@@ -26,14 +26,14 @@ def running() -> list[dict[str, Any]]:
         if not dot or suffix != "sock":
             continue
         try:
-            sock = control.connect(name)
+            sock = client.connect(name)
         except UsageError:
-            control.forget_stale(name)
+            client.forget_stale(name)
             continue
         try:
             sock.settimeout(5)
-            control.ask(sock, {"request": "status"})
-            answer, _ = control.receive_json(sock)
+            client.ask(sock, {"request": "status"})
+            answer, _ = client.receive_json(sock)
         except (OSError, EOFError):
             continue
         finally:
@@ -56,7 +56,10 @@ def main(argv: list[str]) -> int:
     rows = [("NAME", "INIT", "AGE", "COMMAND", "POLICY")]
     for each in sandboxes:
         age = f"{max(0, time.time() - each['began']):.0f}s"
-        rows.append((each["name"], str(each["init"]), age, each["command"], each["policy"]))
+        policy = each["policy"]
+        if each["generation"] > 1:
+            policy += f" (generation {each['generation']})"
+        rows.append((each["name"], str(each["init"]), age, each["command"], policy))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from nemoclaw_hookspecs.errors import NemoclawError, UsageError
+from nemoclaw_hookspecs.errors import UsageError
 
-from .. import planning
 from ..names import check_name
-from ..supervisor import control
+from ..supervisor import client
 from .arguments import Parser
-
-_PATIENCE = 15.0
-"""Seconds that a supervisor may take to put a policy in force."""
 
 
 def main(argv: list[str]) -> int:
@@ -28,41 +24,39 @@ def main(argv: list[str]) -> int:
     )
     given = parser.parse_args(argv)
     name = check_name(given.sandbox)
-    status = _ask(name, {"request": "status"})
-    selector = str(status["policy"]) if given.policy is None else given.policy
-    planned = planning.load_plan(selector, str(status["workdir"]), use_cache=False)
-    if not planned.network:
-        raise UsageError(
-            f"the policy {planned.plan['policy']} has no network to reload",
-            remedy='write `mode = "proxy"` into its network table',
-        )
-    answer = _ask(
-        name,
-        {
-            "request": "reload",
-            "policy": planned.plan["policy"],
-            "network": planned.network,
-            "locked": planned.locked,
-        },
-    )
-    sys.stderr.write(f"nemoclaw: {name}: {answer['told']}\n")
+    sys.stderr.write(f"nemoclaw: {name}: {put_in_force(name, given.policy)}\n")
     return 0
 
 
-def _ask(name: str, request: dict[str, object]) -> dict[str, object]:
-    sock = control.connect(name)
-    sock.settimeout(_PATIENCE)
-    try:
-        control.send_json(sock, request)
-        answer, _ = control.receive_json(sock)
-    except (OSError, EOFError):
-        raise NemoclawError(
-            f"the supervisor of {name} does not answer; its policy is unchanged",
-            remedy=f"try again; `nemoclaw logs {name}` says what is in force",
-        ) from None
-    finally:
-        sock.close()
-    if "error" in answer:
-        error = UsageError if answer.get("exit") == UsageError.exit_code else NemoclawError
-        raise error(str(answer["error"]))
-    return answer
+def put_in_force(name: str, policy: str | None) -> str:
+    """Compile a policy here, and have the sandbox's supervisor put its network rules in force.
+
+    :param policy: as on the command line; None: what the sandbox was started with, as it is now.
+    :returns: what has changed, for people.
+    :raises NemoclawError: it is not in force.
+    """
+    status = client.request(name, {"request": "status"})
+    from .. import seal
+    from ..egress.written import Written
+    from ..planning import context_for
+    from ..policy.reloadable import reloadable
+
+    selector = str(status["started"]) if policy is None else policy
+    context = context_for(str(status["workdir"]))
+    # A file that nobody has named just now must not be one that an agent may have written since.
+    found = reloadable(selector, context, named=policy is not None)
+    if found.network.mode != "proxy":
+        raise UsageError(
+            f"the policy {found.policy} has no network to reload",
+            remedy='write `mode = "proxy"` into its network table',
+        )
+    answer = client.request(
+        name,
+        {
+            "request": "reload",
+            "policy": found.policy,
+            "network": Written.of(seal.encode_value(found.network)).as_data(),
+            "locked": found.locked,
+        },
+    )
+    return str(answer["told"])

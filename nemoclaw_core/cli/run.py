@@ -39,15 +39,16 @@ Run COMMAND behind the walls that a policy describes, and end as it ends.
   -t, --timeout TIME    end the command after TIME with status 124: 90 (seconds), 500ms, 30s, 5m,
                         1h, 1d; 0 = never (default: process.timeout of the policy)
   -d, --detach          start in the background and print the sandbox's name
+  -w, --watch           put the policy's network rules in force anew whenever its file changes
       --dry-run         print what would be done, in order, and stop
       --json            with --dry-run: as one JSON document
       --no-cache        compile the plan anew
 """
-_FLAGS = ("--detach", "--dry-run", "--json", "--no-cache", "--help")
+_FLAGS = ("--detach", "--watch", "--dry-run", "--json", "--no-cache", "--help")
 _VALUED = ("--policy", "--workdir", "--name", "--env", "--timeout")
 _SHORT = {
     "-p": "--policy", "-C": "--workdir", "-n": "--name", "-e": "--env", "-t": "--timeout",
-    "-d": "--detach", "-h": "--help",
+    "-d": "--detach", "-w": "--watch", "-h": "--help",
 }  # fmt: skip
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -89,6 +90,11 @@ def _check(given: options.Options) -> None:
             "--dry-run starts nothing, so --detach says nothing beside it",
             remedy="leave one of them out",
         )
+    if "--dry-run" in given.flags and "--watch" in given.flags:
+        raise UsageError(
+            "--dry-run starts nothing, so --watch says nothing beside it",
+            remedy="leave one of them out",
+        )
     if "--json" in given.flags and "--dry-run" not in given.flags:
         raise UsageError(
             "--json says nothing without --dry-run: a run prints what its command prints",
@@ -127,7 +133,9 @@ def _supervise(
         planned = planning.load_plan(
             given.last("--policy"), workdir, use_cache="--no-cache" not in given.flags
         )
-        plan = planned.prepare()
+        plan = planned.prepare(options.environment(given))
+        if planned.network.get("credentials"):
+            planned.vault.withdraw(os.environ)
     except (LayerUnavailable, PluginError) as error:
         _log_refusal(name, given.rest, error)
         raise
@@ -135,7 +143,8 @@ def _supervise(
     # Imported while the launcher mounts what its sandboxes share.
     from ..events.record import Context
     from ..supervisor import foreground
-    from ..supervisor.control import Control, socket_path
+    from ..supervisor.client import socket_path
+    from ..supervisor.control import Control
     from ..supervisor.session import Command, Session, environment_for
 
     _warn_of_gaps(plan)
@@ -151,6 +160,11 @@ def _supervise(
         size=_terminal_size(ttys),
         ignored_signals=foreground.ignored_signals(),
     )
+    watch = "--watch" in given.flags
+    if watch:
+        from ..supervisor.following import check_followed
+
+        check_followed(plan)
     context = Context(name, policy=plan["policy"], policy_digest=planned.digest)
     log = planned.open_log(context)
     control = Control(name, plan, given.rest)
@@ -162,7 +176,9 @@ def _supervise(
         control.attach(session)
         session.wait_ready()
         planned.open_gate(session, context, log)
-        front = foreground.Foreground(session, control, timeout=seconds, started=started)
+        front = foreground.Foreground(
+            session, control, timeout=seconds, started=started, watch=watch
+        )
         status = front.run(command)
         _tell_left_behind(session.left_behind)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nemoclaw_hookspecs.errors import NemoclawError
 
 from ..names import check_name
-from ..supervisor import control
+from ..supervisor import client
 from .arguments import Parser
 from .run import duration
 
@@ -27,11 +27,11 @@ def main(argv: list[str]) -> int:
         help="seconds, or 500ms, 30s, 5m; 0 = at once; default: 5s",
     )
     given = parser.parse_args(argv)
-    sock = control.connect(check_name(given.sandbox))
+    sock = client.connect(check_name(given.sandbox))
     sock.settimeout(_PATIENCE)
     try:
-        control.ask(sock, {"request": "stop", "grace": duration(given.grace, "--grace")})
-        answer, _ = control.receive_json(sock)
+        client.ask(sock, {"request": "stop", "grace": duration(given.grace, "--grace")})
+        answer, _ = client.receive_json(sock)
     except TimeoutError:
         raise NemoclawError(
             f"the supervisor of {given.sandbox} does not answer",
@@ -43,5 +43,5 @@ def main(argv: list[str]) -> int:
         sock.close()
     if "error" in answer:
         raise NemoclawError(str(answer["error"]))
-    control.wait_gone(given.sandbox)
+    client.wait_gone(given.sandbox)
     return 0

@@ -76,8 +76,18 @@ def attempt(url: str) -> Attempt:
     )
 
 
-def judge(rules: Ruleset, tried: Attempt, method: str, caller: Caller | None) -> EgressVerdict:
-    """The connection, and if the policy looks into it, the request."""
+def judge(
+    rules: Ruleset,
+    tried: Attempt,
+    method: str,
+    caller: Caller | None,
+    body: bytes | None = None,
+    message: bytes | None = None,
+) -> EgressVerdict:
+    """The connection; if the policy looks into it, the request; and the message on its WebSocket.
+
+    :param body: JSON; ``None``: none is known.
+    """
     protocol: Literal["tls", "tcp"] = "tls" if tried.scheme in ("https", "wss", "tls") else "tcp"
     request = EgressRequest(
         sandbox="", host=tried.host, port=tried.port, protocol=protocol, caller=caller
@@ -85,21 +95,48 @@ def judge(rules: Ruleset, tried: Attempt, method: str, caller: Caller | None) ->
     verdict = rules.judge(request)
     if verdict.action != "allow" or not verdict.inspect or tried.scheme not in _HTTP:
         return verdict
-    http = HttpRequest(method=method, path=tried.path, query=tried.query)
+    http = HttpRequest(
+        method=method,
+        path=tried.path,
+        query=tried.query,
+        headers={} if body is None else {"content-type": "application/json"},
+        body=body,
+        websocket=tried.scheme in ("ws", "wss"),
+    )
+    if http.websocket and message is not None:
+        opened = rules.judge(attrs.evolve(request, protocol="http", http=http))
+        if not opened.watch:
+            return opened
+        http = attrs.evolve(http, message=message)
     return rules.judge(attrs.evolve(request, protocol="http", http=http))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judge every URL. Exit status: 0 when all are allowed, 1 when one is not."""
+    """Judge every URL. Exit status: 0 when all are allowed, 1 when one is not. With ``--replay``:
+    0 when all that was recorded would be decided as it was, and the log is whole."""
+    if bool(options.url) == (options.replay is not None):
+        raise UsageError(
+            "there is nothing to try" if not options.url else "--replay takes no URLs beside it",
+            remedy="write URLs, or --replay with a file of events or the name of a sandbox",
+        )
+    if options.replay is not None:
+        from . import replaying
+
+        policy = _policy(options.selector, options.workdir)
+        rules = Ruleset(policy.network, name=policy.name)
+        name = f"{policy.file}:{policy.name}"
+        return replaying.run(options.replay, rules, name, as_json=options.json)
     tries = [attempt(url) for url in options.url]
     policy = _policy(options.selector, options.workdir)
     rules = Ruleset(policy.network, name=policy.name)
     caller = _caller(options.binary, rules) if options.binary else None
+    body = _body(options.data) if options.data is not None else None
+    message = options.message.encode() if options.message is not None else None
+    method = options.method or ("GET" if body is None else "POST")
     outcomes = [
-        Outcome(url=each.url, verdict=judge(rules, each, options.method, caller)) for each in tries
+        _with_hint(Outcome(url=each.url, verdict=judge(rules, each, method, caller, body, message)))
+        for each in tries
     ]
-    if caller is None:
-        outcomes = [_with_hint(each) for each in outcomes]
     if options.resolve:
         outcomes = _resolved(outcomes)
     if options.json:
@@ -111,8 +148,24 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _with_hint(outcome: Outcome) -> Outcome:
-    unknown = outcome.verdict.rule == "caller-unknown"
-    return attrs.evolve(outcome, note="name the program with --binary" if unknown else "")
+    verdict, note = outcome.verdict, ""
+    if verdict.rule == "caller-unknown":
+        note = "name the program with --binary"
+    elif verdict.needs_body:
+        note = "it hangs on the body: write one with --data"
+    elif verdict.watch:
+        note = "each message is judged: write one with --message"
+    return attrs.evolve(outcome, note=note)
+
+
+def _body(written: str) -> bytes:
+    if not written.startswith("@"):
+        return written.encode()
+    try:
+        with open(written[1:], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"{printable(written[1:])} cannot be read: {error.strerror}") from None
 
 
 def _policy(selector: str, workdir: str | None) -> Policy:
@@ -196,6 +249,8 @@ def _as_text(outcome: Outcome) -> list[str]:
         lines.append(f'       rule "{printable(verdict.rule)}"')
         how = "each request is judged" if verdict.inspect else "not looked into"
         lines[-1] += f", {how}" if verdict.tls == "auto" else f", TLS {verdict.tls}, {how}"
+        if verdict.reason:
+            lines.append(f"       {printable(verdict.reason)}")
         if verdict.path and verdict.path not in outcome.url:
             lines.append(f"       sent on as {verdict.path}")
     else:

@@ -171,6 +171,17 @@ def exactly(address: Host, owned: tuple[str, ...]) -> bool:
     return (len(address.packed), value, 0) in _networks(owned)
 
 
+def contains(ranges: tuple[str, ...], address: Host) -> bool:
+    """Whether an address lies in one of these ranges, or is one of these addresses.
+
+    :raises ValueError: an item of ``ranges`` is no range.
+    """
+    value, size = int.from_bytes(address.packed, "big"), len(address.packed)
+    return any(
+        size == length and value >> shift == prefix for length, prefix, shift in _networks(ranges)
+    )
+
+
 def check_ranges(owned: tuple[str, ...]) -> None:
     """:raises ValueError: an item is neither an address nor a range."""
     _networks(owned)

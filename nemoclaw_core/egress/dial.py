@@ -3,6 +3,9 @@
 A name is looked up once, each address is held against the table, and only an address that was
 checked is connected to: a name that leads somewhere else a moment later (DNS rebinding) finds no
 second look-up. Connections are attempted as RFC 8305 has it (Happy Eyeballs, version 2).
+
+Where the user's settings name a proxy of the company's (:mod:`.upstream`), it resolves names. What
+this host resolves too is judged as ever, and a name that it cannot resolve is left to the proxy.
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from typing import TYPE_CHECKING
 from nemoclaw_hookspecs.errors import EgressDenied, UpstreamError
 
 from . import remedies
-from .addresses import exactly, of_socket, refused
+from .addresses import contains, exactly, of_socket, refused
 from .hosts import Host, NotAHost, canonical
 from .lookups import Lookups
+from .tunnels import tunnel
+from .upstream import Upstream
 
 if TYPE_CHECKING:
     from nemoclaw_hookspecs.egress import EgressVerdict
 
     from .lookups import Resolve
+    from .upstream import Proxy
 
     LeftOut = Callable[["EgressVerdict", str, str], None]
 
@@ -31,6 +37,11 @@ _DELAY = 0.25
 """Seconds until the next address is tried too (RFC 8305 section 5)."""
 _MOST = 16
 """Addresses of a name that are tried."""
+_PATIENCE = 1.0
+"""Seconds that this host may take to resolve a name which a proxy will resolve anyway."""
+_IMPATIENCE = 0.05
+"""The same while its resolver is known to be silent, which it stays for"""
+_SILENCE = 30.0
 _OWN = "one of this machine's own"
 _NOWHERE = "192.0.2.1"
 """RFC 5737: no machine's own address."""
@@ -62,6 +73,7 @@ class Dialer:
         verdict, address, category.
     :param deadline: seconds for all of a connection, look-up included.
     :param timeout: seconds for the look-up.
+    :param upstream: how this host reaches servers; directly when None.
     """
 
     def __init__(
@@ -71,7 +83,10 @@ class Dialer:
         left_out: LeftOut | None = None,
         deadline: float = 15.0,
         timeout: float = 5.0,
+        upstream: Upstream | None = None,
     ) -> None:
+        self._upstream = upstream or Upstream()
+        self._silent_until = 0.0
         self._lookups = Lookups(resolve, timeout=timeout)
         self._left_out = left_out
         self._deadline = deadline
@@ -81,13 +96,21 @@ class Dialer:
 
         :raises AddressDenied: no address is one that the verdict lets the name lead to.
         :raises EgressDenied: the verdict allows nothing.
-        :raises UpstreamError: the name cannot be resolved, or no address answers in time.
+        :raises UpstreamError: the name cannot be resolved, or no address answers in time, or the
+            proxy refuses.
         """
         if verdict.action != "allow":
             raise EgressDenied(verdict.reason, where=verdict.origin or None, remedy=verdict.remedy)
         until = asyncio.get_running_loop().time() + self._deadline
-        addresses = await self.addresses(verdict)
-        return await _race(addresses, verdict, until)
+        where = f"{verdict.host} port {verdict.port}"
+        host = canonical(verdict.host)
+        proxy = self._upstream.proxy_for(host)
+        if proxy is None:
+            return await _race(await self.addresses(verdict), verdict.port, where, until)
+        direct = await self._near(verdict)
+        if direct:
+            return await _race(direct, verdict.port, where, until)
+        return await self._through(proxy, host, verdict.port, where, until)
 
     async def addresses(self, verdict: EgressVerdict) -> tuple[Host, ...]:
         """The addresses that a verdict's host leads to and that may be dialled, best first.
@@ -118,6 +141,49 @@ class Dialer:
             for text, category in left_out:
                 self._left_out(verdict, text, category)
         return _interleaved(usable)[:_MOST]
+
+    async def _near(self, verdict: EgressVerdict) -> tuple[Host, ...]:
+        """Addresses of a host that are to be reached without the proxy, as far as this host knows.
+
+        :raises AddressDenied: all that this host knows of it must not be dialled.
+        """
+        loop = asyncio.get_running_loop()
+        wait = _IMPATIENCE if loop.time() < self._silent_until else _PATIENCE
+        try:
+            found = await asyncio.wait_for(self.addresses(verdict), wait)
+        except asyncio.TimeoutError:
+            self._silent_until = loop.time() + _SILENCE
+            return ()
+        except UpstreamError:
+            return ()  # the proxy may know better
+        return tuple(each for each in found if contains(self._upstream.direct_ranges, each))
+
+    async def _through(
+        self, proxy: Proxy, host: Host, port: int, where: str, until: float
+    ) -> socket.socket:
+        """A tunnel. What goes wrong is told without a word of the proxy, which is the host's."""
+        loop = asyncio.get_running_loop()
+        at = canonical(proxy.host)
+        try:
+            found = (at.text,) if at.packed else await self._lookups.addresses(at.text)
+            addresses = tuple(dict.fromkeys(map(of_socket, found)))
+            connection = await _race(_interleaved(list(addresses)), proxy.port, "it", until)
+        except (UpstreamError, NotAHost) as error:
+            what = f"cannot connect to {where}: the upstream proxy cannot be reached"
+            remedy = "see whether proxy in settings.toml is right, and no_proxy"
+            raise UpstreamError(what, remedy=remedy) from error
+        try:
+            await asyncio.wait_for(tunnel(connection, proxy, host, port), until - loop.time())
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, asyncio.TimeoutError):
+                what = f"cannot connect to {where}: the upstream proxy did not answer in time"
+                raise UpstreamError(what) from None
+            if isinstance(error, OSError) and not isinstance(error, UpstreamError):
+                what = f"cannot connect to {where}: the upstream proxy broke the connection off"
+                raise UpstreamError(what) from error
+            raise
+        return connection
 
     def close(self) -> None:
         """Look nothing up any more."""
@@ -166,7 +232,7 @@ def _family(address: Host) -> socket.AddressFamily:
     return socket.AF_INET if len(address.packed) == 4 else socket.AF_INET6
 
 
-async def _race(addresses: tuple[Host, ...], verdict: EgressVerdict, until: float) -> socket.socket:
+async def _race(addresses: tuple[Host, ...], port: int, where: str, until: float) -> socket.socket:
     """The first of staggered attempts that succeeds; the others are cut."""
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[socket.socket]] = set()
@@ -179,7 +245,7 @@ async def _race(addresses: tuple[Host, ...], verdict: EgressVerdict, until: floa
             if left <= 0:
                 break
             if waiting:
-                task = loop.create_task(_attempt(waiting.pop(0), verdict.port))
+                task = loop.create_task(_attempt(waiting.pop(0), port))
                 pending.add(task)
             done, pending = await asyncio.wait(
                 pending,
@@ -206,7 +272,6 @@ async def _race(addresses: tuple[Host, ...], verdict: EgressVerdict, until: floa
         for each in pending:
             each.add_done_callback(_close)
             each.cancel()
-    where = f"{verdict.host} port {verdict.port}"
     if failure is None or waiting or pending:
         raise UpstreamError(f"cannot connect to {where}: no answer in time")
     clause = os.strerror(failure.errno) if failure.errno else str(failure)

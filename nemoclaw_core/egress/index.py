@@ -10,7 +10,13 @@ from .addresses import METADATA_NAMES
 from .hosts import canonical
 
 _REMEMBERED = 4096
-"""Hosts whose rules are kept at hand."""
+"""Hosts whose rules are kept at hand, and patterns whose one spelling is."""
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _spelling(pattern: str) -> str:
+    """Of an exact one. A policy that is reloaded mostly names the hosts that it named before."""
+    return canonical(pattern).text
 
 
 class HostIndex:
@@ -29,7 +35,7 @@ class HostIndex:
                 globs.matches(pattern, "a", ".")  # raises where it is no pattern
                 self._wild.setdefault(suffix, []).append((pattern, at))
             else:
-                self._exact.setdefault(canonical(pattern).text, []).append(at)
+                self._exact.setdefault(_spelling(pattern), []).append(at)
         # An agent asks for the same few hosts again and again.
         self._found = lru_cache(maxsize=_REMEMBERED)(self._find)
 
@@ -44,7 +50,7 @@ class HostIndex:
         found = list(self._exact.get(host, ()))
         if not is_address and host not in METADATA_NAMES:
             suffix = host
-            while suffix:
+            while suffix and self._wild:
                 _, _, suffix = suffix.partition(".")
                 for pattern, at in self._wild.get(suffix, ()):
                     if globs.matches(pattern, host, "."):

@@ -59,7 +59,7 @@ def canonical(path: str, query: str = "") -> Target:
         if query:
             raise NotAPath("it holds two queries")
         path, _, query = path.partition("?")
-    if query and _STRANGE.search(query.replace("\\", "")):
+    if query and not usable(query):
         raise NotAPath("its query holds a fragment, or a character that has no place in it")
     if len(path) > LONGEST:
         raise NotAPath(f"it is longer than {LONGEST} characters")
@@ -74,6 +74,11 @@ def canonical(path: str, query: str = "") -> Target:
     if any(each not in _HARMLESS_TWICE for each in _TWICE.findall(path)):
         raise NotAPath("it holds an escape that is encoded twice")
     return Target(path, query, _readings(path))
+
+
+def usable(query: str) -> bool:
+    """Whether a request may have a query, by its characters alone."""
+    return not _STRANGE.search(query.replace("\\", ""))
 
 
 def pattern(text: str, *, wide: bool = False) -> str:

@@ -2,58 +2,114 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nemoclaw_hookspecs import NetworkPolicy
-from nemoclaw_hookspecs.errors import UsageError
+from nemoclaw_hookspecs.errors import LauncherError, NemoclawError, UsageError
 
-from .. import seal
 from ..events.network import policy_reloaded, reload_refused
 from ..supervisor.gates import GATES
-from .rules import Ruleset
+from .changes import as_data, told
+from .generations import Generation
+from .written import Written
 
 if TYPE_CHECKING:
     from ..supervisor.gates import Gate
+    from .questions import Operator
 
 
-def reload(gate: Gate, name: str, network: dict[str, Any], locked: dict[str, str]) -> str:
+def reload(
+    gate: Gate, name: str, network: object, locked: dict[str, str], by: Operator, cause: str
+) -> str:
     """Replace a gate's network policy. In force when this returns.
 
+    Everything that takes time is done before the policy in force is touched.
+
     :param name: ``FILE:NAME`` of the new policy.
+    :param network: the policy, as :meth:`.written.Written.as_data` gives it.
     :param locked: its locked values (``policy.locked``), which must be those of the start.
+    :param by: who wants it.
+    :param cause: ``command``, ``watch`` or ``signal``.
     :returns: what has changed, for people.
-    :raises UsageError: a locked value differs; everything stays as it was.
+    :raises UsageError: a locked value differs, or the sandbox cannot do what a rule needs;
+        everything stays as it was.
     :raises LauncherError: ``network`` is no encoded network policy; likewise.
+    :raises NemoclawError: the gate failed; its network is closed.
     """
+    before = gate.in_force()
     differing = sorted(
         key
         for key in gate.planned.locked.keys() | locked.keys()
         if gate.planned.locked.get(key) != locked.get(key)
     )
-    if differing:
-        gate.log.append(reload_refused(gate.context, policy=name, keys=differing))
-        raise UsageError(
-            f"{name} differs in what was locked at the start: {', '.join(differing)}",
-            remedy="change the network rules alone, or stop the sandbox and start it anew",
+    try:
+        if differing:
+            raise UsageError(
+                f"{name} differs in what was locked at the start: {', '.join(differing)}",
+                remedy="change the network rules alone, or stop the sandbox and start it anew",
+            )
+        written = Written.read(network)
+        if cause == "watch" and before.says(written, name):
+            # Written twice, or by who has had it put in force already.
+            return f"{name} is in force already, as generation {before.number}"
+        digest = written.digest(gate.planned.plan_digest)
+        after = _compiled(written, before.number + 1, name, digest, before)
+        if not gate.planned.authorities:
+            _refuse_inspection(name, after)
+    except NemoclawError as error:
+        reason = error.what if not error.where else f"{error.where}: {error.what}"
+        gate.log.append(
+            reload_refused(
+                gate.context, policy=name, reason=reason, keys=differing, by=by, cause=cause
+            )
         )
-    after = seal.decode_value(NetworkPolicy, network)
-    Ruleset(after)  # Before anything is told: what cannot be compiled changes nothing.
-    if not gate.planned.authorities:
-        _refuse_inspection(name, after)
-    before = seal.decode_value(NetworkPolicy, gate.network)
-    added = [rule for rule in after.allow if _bare(rule) not in map(_bare, before.allow)]
-    removed = [rule for rule in before.allow if _bare(rule) not in map(_bare, after.allow)]
-    changes = [f"+ {rule.name or rule.host}" for rule in added]
-    changes += [f"- {rule.name or rule.host}" for rule in removed]
-    gate.log.append(policy_reloaded(gate.context, policy=name, changes=changes))
-    GATES.reload(gate, network)
-    return f"{name} is in force: {', '.join(changes) or 'no rule has changed'}"
+        raise
+    gate.log.append(
+        policy_reloaded(
+            gate.context,
+            policy=(name, digest, after.number),
+            changes=as_data(after.changes),
+            told=told(after.changes),
+            by=by,
+            cause=cause,
+        )
+    )
+    try:
+        GATES.reload(gate, after)
+    except Exception as error:
+        kept = gate.in_force() is before
+        gate.log.append(
+            reload_refused(
+                gate.context,
+                policy=name,
+                reason=f"the gate failed, {'the one before stays' if kept else 'and is closed'}",
+                by=by,
+                cause=cause,
+            )
+        )
+        if kept and isinstance(error, NemoclawError):
+            raise
+        raise NemoclawError(
+            f"the network of {gate.context.sandbox} is closed: the gate could not take the policy "
+            f"({type(error).__name__})",
+            remedy="stop the sandbox and start it anew",
+        ) from error
+    return f"{name} is in force, generation {after.number}: {told(after.changes)}"
 
 
-def _refuse_inspection(name: str, network: NetworkPolicy) -> None:
+def _compiled(
+    written: Written, number: int, name: str, digest: str, before: Generation
+) -> Generation:
+    """:raises LauncherError: it is none."""
+    try:
+        return Generation(written, number, name, digest, before)
+    except ValueError as error:
+        raise LauncherError(f"{name} cannot be compiled: {error}") from None
+
+
+def _refuse_inspection(name: str, after: Generation) -> None:
     """:raises UsageError: a rule needs an authority that the sandbox was not told of."""
-    for rule in network.allow:
-        judged = bool(rule.http or rule.deny_http) and rule.tls != "passthrough"
+    for rule in after.new_rules():
+        judged = bool(rule.http or rule.deny_http or rule.credential) and rule.tls != "passthrough"
         if (judged or rule.tls == "terminate") and rule.ports != (80,):
             raise UsageError(
                 f"rule {rule.name or rule.host!r} of {name} needs TLS to be inspected, and the "
@@ -61,8 +117,3 @@ def _refuse_inspection(name: str, network: NetworkPolicy) -> None:
                 where=str(rule.origin),
                 remedy="stop the sandbox and start it anew",
             )
-
-
-def _bare(rule: object) -> dict[str, Any]:
-    """A rule without where it stands."""
-    return {key: value for key, value in seal.encode_value(rule).items() if key != "origin"}

@@ -11,7 +11,7 @@ _LONGEST = 512
 
 def rule(policy: str, host: str, port: int) -> str:
     """A new rule for a host."""
-    lines = [f"[[policy.{_key(policy)}.network.allow]]", f"host = {string(host)}"]
+    lines = [f"[[policy.{key(policy)}.network.allow]]", f"host = {string(host)}"]
     if port != 443:
         lines.append(f"ports = [{port}]")
     return "\n".join(lines)
@@ -27,10 +27,27 @@ def binary(executable: str) -> str:
     return f"binaries = [{string(executable)}], beside those that the rule names"
 
 
-def request(method: str, path: str) -> str:
-    """Another entry in a rule's ``http``."""
+def request(method: str, path: str, more: str = "") -> str:
+    """Another entry in a rule's ``http``.
+
+    :param more: what else has to be in it.
+    """
     entry = f"methods = [{string(method)}], path = {string(path)}"
+    if more:
+        entry = f"{entry}, {more}"
     return f"http = [{{ {entry} }}], beside those that the rule names"
+
+
+def call(method: str, tool: str) -> str:
+    """A call of JSON-RPC."""
+    named = f", tool = {string(tool)}" if tool and method == "tools/call" else ""
+    return f"rpc = [{{ method = {string(method)}{named} }}]"
+
+
+def operation(kind: str, fields: tuple[str, ...]) -> str:
+    """An operation of GraphQL."""
+    names = ", ".join(map(string, fields))
+    return f"graphql = [{{ operation = {string(kind)}, fields = [{names}] }}]"
 
 
 def addresses(found: tuple[str, ...]) -> str:
@@ -57,6 +74,6 @@ def _character(each: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def _key(text: str) -> str:
+def key(text: str) -> str:
     plain = text.replace("-", "").replace("_", "")
     return text if plain.isascii() and plain.isalnum() else string(text)

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 from nemoclaw_hookspecs.egress import EgressVerdict
+from nemoclaw_hookspecs.policy import Origin
 
 from nemoclaw_core import globs
 
 from . import addresses, paths, remedies
+from .answers import answer
 from .hosts import NotAHost, canonical
 from .index import HostIndex
-from .requests import Entry, methods_of
+from .reasons import REASONS
+from .remembering import Remembering
+from .requests import Entry, every_reading, same_authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Literal
 
     from nemoclaw_hookspecs.egress import Caller, EgressRequest, HttpRequest
@@ -30,47 +34,40 @@ if TYPE_CHECKING:
 
     Tls = Literal["auto", "terminate", "passthrough"]
 
-REASONS = {
-    "malformed-host": "the host can be read in more than one way, or in none",
-    "mode": "the policy's network.mode is none",
-    "no-rule": "no rule names the host",
-    "metadata": "it is a metadata service, and no rule names it exactly",
-    "address": "the address is not public, or no server's",
-    "port": "the host's rules are for other ports",
-    "binary": "the host's rules are for other executables",
-    "caller-unknown": "the host's rules are for certain executables, and the caller is not known",
-    "host-mismatch": "the request is for another host than the connection",
-    "malformed-path": "the path can be read in more than one way, or in none",
-    "deny-http": "a rule denies the request",
-    "method": "the host's rules allow other methods for the path",
-    "path": "the host's rules allow other paths",
-}
-"""What ``EgressVerdict.rule`` is in a denial, and what it means."""
-
 _TLS: tuple[Tls, ...] = ("terminate", "auto", "passthrough")
 """Several rules for a connection: the first of these that one of them wants."""
 
 
-class _Rule:
-    """One compiled rule."""
-
-    __slots__ = (
-        "addresses", "binaries", "denied", "host", "http", "inspect", "name", "origin", "ports",
-        "tls",
-    )  # fmt: skip
+class Rule:
+    """One compiled rule. It never changes."""
 
     def __init__(self, rule: NetworkRule) -> None:
         self.host = rule.host
         self.name = rule.name or rule.host
-        self.origin = str(rule.origin)
+        self._place = (rule.origin.file, rule.origin.line, rule.origin.key)
         self.ports = frozenset(rule.ports)
         self.binaries = tuple((each.path, each.sha256) for each in rule.binaries)
         self.http = tuple(Entry(each, deny=False) for each in rule.http)
         self.denied = tuple(Entry(each, deny=True) for each in rule.deny_http)
+        self.looks = any(each.looks for each in (*self.http, *self.denied))
+        self.reads_query = any(each.reads_query for each in (*self.http, *self.denied))
         self.tls: Tls = rule.tls
         self.inspect = bool(rule.http or rule.deny_http or rule.credential)
         self.addresses = rule.addresses
+        self.credential = rule.credential or ""
         addresses.check_ranges(rule.addresses)
+
+    def at(self, file: str, line: int, key: str) -> Rule:
+        """The same rule, written elsewhere."""
+        other: Rule = object.__new__(Rule)
+        other.__dict__ = {**self.__dict__, "_place": (file, line, key)}
+        return other
+
+    @property
+    def origin(self) -> str:
+        """``FILE:LINE KEY``. Made when it is asked for: a new line in a file moves every rule."""
+        file, line, key = self._place
+        return str(Origin(file=file, line=line, key=key))
 
     def is_for(self, caller: Caller | None) -> bool:
         """Whether a caller may use the rule. One that is not known may use none for some."""
@@ -90,21 +87,40 @@ class Ruleset:
     :param policy: checked, as plugins see it.
     :param generation: what verdicts carry.
     :param name: of the policy, for remedies.
+    :param rules: the policy's, where they were compiled already; then its own are not looked at.
     :raises ValueError: the policy was not checked: a host, a path or a range in it is none.
     """
 
-    def __init__(self, policy: NetworkPolicy, generation: int = 0, name: str = "default") -> None:
+    def __init__(
+        self,
+        policy: NetworkPolicy,
+        generation: int = 0,
+        name: str = "default",
+        rules: tuple[Rule, ...] | None = None,
+    ) -> None:
         self.generation = generation
         self.name = name
         self._open = policy.mode == "proxy"
         self._ask = self._open and policy.unknown == "ask"
-        self._rules = tuple(map(_Rule, policy.allow)) if self._open else ()
+        self.ask_timeout = policy.ask_timeout
+        """Seconds that an operator has to answer."""
+        compiled = tuple(map(Rule, policy.allow)) if rules is None else rules
+        self._rules = compiled if self._open else ()
         self._index = HostIndex(tuple(rule.host for rule in self._rules))
+        reads_queries = any(rule.reads_query for rule in self._rules)
+        self._remembering = Remembering(self._judge, reads_queries=reads_queries)
+        self.wants_bodies = any(rule.looks for rule in self._rules)
+        """Whether any rule looks into bodies."""
 
     @property
     def wants_callers(self) -> bool:
         """Whether any rule is for certain executables, so that callers must be looked up."""
         return any(rule.binaries for rule in self._rules)
+
+    @property
+    def asks(self) -> bool:
+        """Whether what no rule names is held for an operator."""
+        return self._ask
 
     @property
     def wants_digests(self) -> bool:
@@ -127,8 +143,11 @@ class Ruleset:
         """The policy's answer to a connection, or to a request inside one.
 
         Denials carry a code of :data:`REASONS` as their rule. What is allowed is allowed by the
-        first rule, in the order of the policy, that does.
+        first rule, in the order of the policy, that does. What was asked lately is remembered.
         """
+        return self._remembering.judge(request)
+
+    def _judge(self, request: EgressRequest) -> EgressVerdict:
         try:
             host = canonical(request.host)
         except NotAHost as error:
@@ -161,44 +180,27 @@ class Ruleset:
         host: Host,
         request: EgressRequest,
         http: HttpRequest,
-        mine: list[_Rule],
-        denying: list[_Rule],
+        mine: list[Rule],
+        denying: list[Rule],
     ) -> EgressVerdict:
-        if not _same_authority(host, request.port, http):
+        if not same_authority(host, request.port, http):
             return self._deny(host.text, request, "host-mismatch")
         try:
-            target = paths.canonical(http.path, http.query)
+            target = every_reading(http, paths.canonical(http.path, http.query))
         except paths.NotAPath as error:
             why = f"the path cannot be used: {error}"
             return self._deny(host.text, request, "malformed-path", why, mine[0])
-        methods = methods_of(http.method, http.headers)
-        for rule in denying:
-            for entry in rule.denied:
-                if any(map(entry.takes_method, methods)) and any(
-                    map(entry.takes_path, target.readings)
-                ):
-                    remedy = f"take what covers it out of the rule's deny_http: {entry}"
-                    return self._deny(host.text, request, "deny-http", "", rule, remedy)
-        first = None
-        method_alone = False
-        for method in methods:
-            for reading in target.readings:
-                found = None
-                for rule in mine:
-                    if not rule.http:
-                        found = rule
-                        break
-                    covering = [entry for entry in rule.http if entry.takes_path(reading)]
-                    if any(entry.takes_method(method) for entry in covering):
-                        found = rule
-                        break
-                    method_alone = method_alone or bool(covering)
-                if found is None:
-                    code = "method" if method_alone else "path"
-                    remedy = remedies.request(method, target.path)
-                    return self._deny(host.text, request, code, "", mine[0], remedy)
-                first = first or found
-        return self._allow(host, request, mine, denying, first or mine[0], target.path)
+        found = answer(http, target, mine, denying)
+        if not found.code:
+            allowed = self._allow(host, request, mine, denying, found.by, target.path)
+            if allowed.credential and not found.alone:
+                # Where the server may take it for one that the credential is not for.
+                allowed = attrs.evolve(allowed, credential="")
+            if found.watch or found.why:
+                return attrs.evolve(allowed, watch=found.watch, reason=found.why)
+            return allowed
+        denied = self._deny(host.text, request, found.code, found.why, found.by, found.remedy)
+        return attrs.evolve(denied, needs_body=found.needs_body) if found.needs_body else denied
 
     def _unknown(self, host: Host, request: EgressRequest) -> EgressVerdict:
         if not self._open:
@@ -226,7 +228,7 @@ class Ruleset:
             )
         return self._deny(host.text, request, "no-rule", "", None, remedy)
 
-    def _not_for(self, host: Host, request: EgressRequest, rule: _Rule) -> EgressVerdict:
+    def _not_for(self, host: Host, request: EgressRequest, rule: Rule) -> EgressVerdict:
         if request.caller is None:
             return self._deny(host.text, request, "caller-unknown", "", rule)
         remedy = remedies.binary(request.caller.executable)
@@ -236,9 +238,9 @@ class Ruleset:
         self,
         host: Host,
         request: EgressRequest,
-        rules: list[_Rule],
-        seeing: list[_Rule],
-        by: _Rule,
+        rules: list[Rule],
+        seeing: list[Rule],
+        by: Rule,
         path: str,
     ) -> EgressVerdict:
         tls, inspect, owned = by.tls, by.inspect, by.addresses
@@ -259,6 +261,7 @@ class Ruleset:
             inspect=inspect,
             addresses=(*owned, host.text) if host.packed else owned,
             generation=self.generation,
+            credential=by.credential if path else "",
             path=path,
         )
 
@@ -268,7 +271,7 @@ class Ruleset:
         request: EgressRequest,
         code: str,
         why: str = "",
-        rule: _Rule | None = None,
+        rule: Rule | None = None,
         remedy: str = "",
     ) -> EgressVerdict:
         return EgressVerdict(
@@ -281,28 +284,3 @@ class Ruleset:
             port=request.port,
             generation=self.generation,
         )
-
-
-def _same_authority(host: Host, port: int, http: HttpRequest) -> bool:
-    """Whether the request's own idea of its host (RFC 9112 section 3.2) is the connection's."""
-    return all(_names(host, port, value) for value in _authorities(http))
-
-
-def _authorities(http: HttpRequest) -> Iterable[str]:
-    for name, value in http.headers.items():
-        if name.lower() in ("host", ":authority"):
-            yield value
-
-
-def _names(host: Host, port: int, authority: str) -> bool:
-    if authority == host.text and ":" not in authority:
-        return True
-    name, colon, tail = authority.rpartition(":")
-    if not colon or tail.endswith("]"):
-        name, tail = authority, str(port)
-    if tail != str(port):
-        return False
-    try:
-        return canonical(name).text == host.text
-    except NotAHost:
-        return False

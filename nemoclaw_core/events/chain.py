@@ -36,12 +36,20 @@ def digest(line: bytes) -> str:
     return blake2b(line, digest_size=32).hexdigest()
 
 
-def link(record: Mapping[str, Any], sequence: int, previous: str) -> bytes:
-    """The line of ``record`` as number ``sequence`` of a log, after a line of digest ``previous``.
+class Draft:
+    """A record as the text of its line, up to its place in the chain. See :func:`draft`."""
 
-    :raises ValueError: ``record`` has no metadata, has a place in a chain already, or takes more
-        than :data:`MAX_LINE` bytes.
-    :raises TypeError: ``record`` holds a value that JSON does not know.
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+def draft(record: Mapping[str, Any]) -> Draft:
+    """The text of ``record``, whatever its place will be.
+
+    :raises ValueError: it has no metadata, or has a place in a chain already.
+    :raises TypeError: it holds a value that JSON does not know.
     """
     metadata: Mapping[str, Any] | None = record.get("metadata")
     if not metadata or "sequence" in metadata or "tags" in metadata:
@@ -49,15 +57,19 @@ def link(record: Mapping[str, Any], sequence: int, previous: str) -> bytes:
     others = dict(record)
     del others["metadata"]
     body = encode(others)
-    line = b'%s%s"metadata":%s,"sequence":%d%s%s%s' % (
-        body[:-1].encode(),
-        b"," if len(body) > 2 else b"",
-        encode(metadata)[:-1].encode(),
-        sequence,
-        _TAGS,
-        previous.encode(),
-        _CLOSE,
-    )
+    comma = "," if len(body) > 2 else ""
+    return Draft(f'{body[:-1]}{comma}"metadata":{encode(metadata)[:-1]}'.encode())
+
+
+def link(record: Mapping[str, Any] | Draft, sequence: int, previous: str) -> bytes:
+    """The line of ``record`` as number ``sequence`` of a log, after a line of digest ``previous``.
+
+    :raises ValueError: ``record`` has no metadata, has a place in a chain already, or takes more
+        than :data:`MAX_LINE` bytes.
+    :raises TypeError: ``record`` holds a value that JSON does not know.
+    """
+    text = record.text if isinstance(record, Draft) else draft(record).text
+    line = b'%b,"sequence":%d%b%b%b' % (text, sequence, _TAGS, previous.encode(), _CLOSE)
     if len(line) > MAX_LINE:
         raise ValueError(f"an event of {len(line)} bytes; {MAX_LINE} are the limit")
     return line

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _RESERVE = 64 * 1024
 _LOW = 32 * 1024
 """Bytes of reserved space below which more is reserved."""
+_MOST = 1 << 20
+"""Bytes that a long log reserves beyond that."""
 _ANY = 1 << 62
 
 
@@ -96,7 +98,7 @@ class EventLog:
         """Call ``watcher`` after each record, and when the log is closed. It must not block."""
         self._watcher = watcher
 
-    def append(self, *records: Mapping[str, Any]) -> None:
+    def append(self, *records: Mapping[str, Any] | chain.Draft) -> None:
         """Write records, all or none. When this returns, they outlive this process.
 
         A process that is killed in here may leave some of them.
@@ -216,17 +218,20 @@ class EventLog:
             return None
         return "altered", f"record {expected[0]} is not the one that was written"
 
-    def _write(self, *records: Mapping[str, Any]) -> None:
+    def _write(self, *records: Mapping[str, Any] | chain.Draft) -> None:
         known = self._sequence, self._digest
         lines: list[bytes] = []
         digests = [self._digest]
+        length = 0
         for number, record in enumerate(records, self._sequence + 1):
-            lines.append(chain.link(record, number, digests[-1]))
-            digests.append(chain.digest(lines[-1]))
-        length = sum(map(len, lines))
+            line = chain.link(record, number, digests[-1])
+            lines.append(line)
+            digests.append(chain.digest(line))
+            length += len(line)
         begin, self._size = self._size, -1
         try:
-            if not self._make_room(begin, length) and not all(map(_is_ending, records)):
+            room = begin + length + _LOW <= self._reserved or self._make_room(begin, length)
+            if not room and not all(map(_is_ending, records)):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             for part in chain.parts(lines):
                 self._write_part(part)
@@ -241,8 +246,9 @@ class EventLog:
 
     def _write_part(self, lines: list[bytes]) -> None:
         data = b"".join(lines)
-        while data:
-            data = data[os.write(self._log, data) :]
+        written = os.write(self._log, data)
+        while written < len(data):
+            written += os.write(self._log, data[written:])
         if self._durable:
             os.fdatasync(self._log)
 
@@ -263,17 +269,22 @@ class EventLog:
 
     def _make_room(self, begin: int, length: int) -> bool:
         """Keep space reserved for the records to come. False when the disk is full."""
-        if begin + length + _LOW <= self._reserved:
-            return True
-        granted = reserve(self._log, begin, length + _RESERVE)
-        if granted is None:
-            self._reserved = _ANY  # this file system cannot; records may fail when it is full
-        elif granted:
-            self._reserved = begin + length + _RESERVE
-        return granted is not False
+        # More for a log that grows: each time costs as much as several records.
+        for more in (min(begin // 8, _MOST), 0):
+            ahead = length + _RESERVE + more
+            granted = reserve(self._log, begin, ahead)
+            if granted:
+                self._reserved = begin + ahead
+                return True
+            if granted is None:
+                self._reserved = _ANY  # this file system cannot; records may fail when it is full
+                return True
+        return False
 
 
-def _is_ending(record: Mapping[str, Any]) -> bool:
+def _is_ending(record: Mapping[str, Any] | chain.Draft) -> bool:
+    if isinstance(record, chain.Draft):  # of what is about to begin
+        return False
     return record["metadata"].get("event_code") in ocsf.ENDINGS
 
 

@@ -363,4 +363,5 @@ def log_damaged(context: Context, *, damage: str, detail: str, time: int | None 
 
 def _under(context: Context, role: Role) -> str:
     beside = " beside the agent" if role == "exec" else ""
-    return f"{beside} under {context.policy}" if context.policy else beside
+    policy = context.in_force[0]
+    return f"{beside} under {policy}" if policy else beside

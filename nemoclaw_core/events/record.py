@@ -30,24 +30,32 @@ _NAMES = {
 
 
 class Context:
-    """What all events of one start have in common.
+    """What all events of one start have in common. Threads may share it.
 
     :param sandbox: its name.
-    :param policy: ``FILE:NAME`` of the policy; empty where none was resolved.
+    :param policy: ``FILE:NAME`` of the policy in force; empty where none was resolved.
     :param policy_digest: hexadecimal digest of what the policy says.
     :param run: identifies this start among all starts of the same name; random if empty.
     """
 
-    __slots__ = ("host", "policy", "policy_digest", "run", "sandbox")
+    __slots__ = ("_in_force", "host", "run", "sandbox")
 
     def __init__(
         self, sandbox: str, *, policy: str = "", policy_digest: str = "", run: str = ""
     ) -> None:
         self.sandbox = sandbox
-        self.policy = bounded(policy)
-        self.policy_digest = policy_digest
+        self._in_force = (bounded(policy), policy_digest, 1)
         self.run = run or os.urandom(8).hex()
         self.host = os.uname().nodename
+
+    @property
+    def in_force(self) -> tuple[str, str, int]:
+        """The policy, its digest, and which generation of this start's policy it is, from 1."""
+        return self._in_force
+
+    def put_in_force(self, policy: str, digest: str, generation: int) -> None:
+        """Another policy is in force from now on."""
+        self._in_force = (bounded(policy), digest, generation)
 
 
 def event(
@@ -89,10 +97,11 @@ def event(
             "event_code": code,
         },
     }
-    if context.policy:
-        record["policy"] = {"name": context.policy}
-        if context.policy_digest:
-            record["policy"]["uid"] = context.policy_digest
+    policy, digest, generation = context.in_force
+    if policy:
+        record["policy"] = {"name": policy, "version": str(generation)}
+        if digest:
+            record["policy"]["uid"] = digest
     return record
 
 

@@ -12,7 +12,7 @@ import os
 import attrs
 from nemoclaw_hookspecs.host import NAMESPACES, Host
 
-from . import groups, idmaps, namespaces, seals
+from . import groups, idmaps, namespaces, netfilter, seals
 from .answers import Answer
 
 __all__ = ["Answer", "Examination", "examine", "probe"]
@@ -55,6 +55,7 @@ def examine() -> Examination:
     abi, landlock = seals.landlock()
     seccomp = seals.seccomp()
     kinds = namespaces.examine(uid, gid)
+    nftables = netfilter.examine(uid, gid)
     idmapped = idmaps.examine()
     cgroups = groups.examine()
     machine = os.uname()
@@ -71,6 +72,9 @@ def examine() -> Examination:
         cgroup=cgroups.version,
         cgroup_paths=cgroups.parents,
         merged_usr=os.path.islink("/bin"),
+        nftables=nftables.works,
         ca_bundle=next(filter(os.path.isfile, _CA_BUNDLES), ""),
     )
-    return Examination(host=host, answers=(landlock, seccomp, *kinds, idmapped, *cgroups.answers))
+    return Examination(
+        host=host, answers=(landlock, seccomp, *kinds, nftables, idmapped, *cgroups.answers)
+    )

@@ -88,6 +88,8 @@ def remedy(answer: Answer, uid: int, settings: Settings) -> str:
         "seccomp": "run a kernel with CONFIG_SECCOMP_FILTER=y. " + _CONTAINER,
         "libseccomp": "install it: `apt install libseccomp2`, `dnf install libseccomp`, "
         "`apk add libseccomp` or `pacman -S libseccomp`",
+        "nftables": "load the kernel modules nf_tables, nft_chain_nat, nft_redir, nft_reject_inet "
+        "and nft_ct, if namespace.network works",
         "idmapped-mounts": ""  # Nothing is lost: only root needs them.
         if uid
         else "run Linux 5.12 or newer, or give the work directory to the user that the agent runs "

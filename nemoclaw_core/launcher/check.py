@@ -130,7 +130,10 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "directory": ("mounts", {"target": _inside}),
     "symlink": ("mounts", {"target": _inside, "text": _text}),
     # What is generated was put into `content` before the plan came here.
-    "file_mount": ("mounts", {"target": _inside, "content": _text, "generated": _one_of("")}),
+    "file_mount": (
+        "mounts",
+        {"target": _inside, "content": _text, "generated": _one_of(""), "optional": _flag},
+    ),
     "mask": ("mounts", {"target": _inside, "kind": _one_of("directory", "file", "missing")}),
     "proc": ("mounts", {"target": _inside, "masked": _list_of(_mask_target)}),
     "devices": (
@@ -151,7 +154,7 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "network",
         {
             "name": _name,
-            "kind": _one_of("tcp", "udp", "sock_diag"),
+            "kind": _one_of("tcp", "udp", "sock_diag", "netfilter"),
             "address": _text,
             "port": _port_number,
         },

@@ -179,8 +179,12 @@ class View(Tree):
         source = kernel.open_path(name, directory=self.root, in_root=True)
         tree = kernel.open_tree(source)
         kernel.mount_setattr(tree, _CLOSED)
-        # Where the host has a symbolic link there, it is the link that is covered.
-        self._attach(tree, step["target"], directory=False, link=True)
+        try:
+            # Where the host has a symbolic link there, it is the link that is covered.
+            self._attach(tree, step["target"], directory=False, link=True)
+        except FileNotFoundError:
+            if not step["optional"]:
+                raise
         os.close(tree)
         os.close(source)
         # The mount keeps the file alive; its name in the root goes.

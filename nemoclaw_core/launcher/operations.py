@@ -68,7 +68,8 @@ def link_up(step: dict[str, Any]) -> None:
 
 
 _NETLINK = {"route": 0, "netfilter": 12}
-_NLMSG_ERROR, _NLM_F_ACK, _SOCK_DIAG = 2, 4, 4
+_NLMSG_ERROR, _NLM_F_ACK = 2, 4
+_NETLINK_OF = {"sock_diag": 4, "netfilter": 12}  # linux/netlink.h
 _HEADER = struct.Struct("=IHHII")
 
 
@@ -105,9 +106,10 @@ def netlink(step: dict[str, Any]) -> None:
 
 def open_socket(step: dict[str, Any]) -> _socket.socket:
     """The socket of a ``listen`` step: bound, and listening if it is of TCP."""
-    if step["kind"] == "sock_diag":
+    protocol = _NETLINK_OF.get(step["kind"])
+    if protocol is not None:
         kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
-        return _socket.socket(_socket.AF_NETLINK, kind, _SOCK_DIAG)
+        return _socket.socket(_socket.AF_NETLINK, kind, protocol)
     family = _socket.AF_INET6 if ":" in step["address"] else _socket.AF_INET
     kind = _socket.SOCK_STREAM if step["kind"] == "tcp" else _socket.SOCK_DGRAM
     sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)

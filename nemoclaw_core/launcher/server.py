@@ -74,11 +74,11 @@ def clean_after(plan: dict[str, Any], pid: int, files: list[str]) -> None:
 
 
 class Server:
-    """The loop of the launcher process. It serves one plan."""
+    """The loop of the launcher process, a child of ``supervisor``. It serves one plan."""
 
-    def __init__(self, sock: _socket.socket) -> None:
+    def __init__(self, sock: _socket.socket, supervisor: int) -> None:
         self.sock = sock
-        self.supervisor = wire.Peer(sock)
+        self.supervisor = wire.Peer(sock, supervisor)
         self.plan: dict[str, Any] = {}
         self.view: View | None = None
         self.staging = ""
@@ -99,7 +99,10 @@ class Server:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         poll.register(children, select.POLLIN)
+        if self.supervisor.process >= 0:
+            poll.register(self.supervisor.process, select.POLLIN)
         try:
+            self.supervisor.wait()
             while True:
                 for descriptor, _ in poll.poll():
                     if descriptor == children:
@@ -124,6 +127,7 @@ class Server:
 
     def _forget(self) -> None:
         """The supervisor is gone: of what it still asked for, leave no file."""
+        self.sock.shutdown(_socket.SHUT_RDWR)  # Also where somebody else has its end by fork(2).
         try:
             while True:
                 message, _ = wire.receive_request(self.sock)
@@ -272,8 +276,8 @@ def adopt(descriptor: int) -> _socket.socket:
     return _socket.socket(fileno=descriptor)
 
 
-def become_launcher(sock: _socket.socket) -> None:
-    """Make this process the launcher. Never returns.
+def become_launcher(sock: _socket.socket, supervisor: int) -> None:
+    """Make this process the launcher of its parent, process ``supervisor``. Never returns.
 
     The caller has just forked (or been executed) for this purpose, and has a single thread.
     """
@@ -295,7 +299,7 @@ def become_launcher(sock: _socket.socket) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         os.close(null)
-        Server(sock).serve()
+        Server(sock, supervisor).serve()
     except BaseException:
         # Nothing of the caller's clean-up code may run in this copy of its process. The
         # supervisor sees the closed socket, and every init dies with its parent.

@@ -61,8 +61,9 @@ class Found:
 def outermost(folders: Collection[str]) -> list[str]:
     """Those that lie in none of the others."""
     kept: list[str] = []
-    for folder in sorted(set(folders)):
-        if not any(covers(outer, folder) for outer in kept):
+    # With a slash behind it, a directory stands right before all that lies in it.
+    for folder in sorted(set(folders), key=lambda each: each.rstrip("/") + "/"):
+        if not kept or not covers(kept[-1], folder):
             kept.append(folder)
     return kept
 

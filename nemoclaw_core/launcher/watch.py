@@ -30,6 +30,10 @@ class Watch:
     def __init__(self, steps: list[dict[str, Any]]) -> None:
         self._targets = [step["target"] for step in steps if step["op"] in _MOUNTED]
         self.descriptor = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
+        # What had nothing to cover when the view was made is not there, and need not be.
+        optional = {step["target"] for step in steps if step.get("optional")}
+        absent = optional.intersection(self.missing()) if optional else ()
+        self._targets = [target for target in self._targets if target not in absent]
 
     def missing(self) -> list[str]:
         """Targets on which nothing is mounted (any more)."""

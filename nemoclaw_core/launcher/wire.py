@@ -50,19 +50,33 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
 class Peer:
     """The process at the other end of a socket: is it still there? (poll(2), POLLHUP)
 
-    Also where it has sent requests before it died, which nobody needs to carry out any more.
+    Also where it has sent requests before it died, which nobody needs to carry out any more; and
+    where another process has its end of the socket by fork(2), so the process is asked for, too.
+
+    :param pid: of that process, which is the parent of this one.
     """
 
-    def __init__(self, sock: _socket.socket) -> None:
+    def __init__(self, sock: _socket.socket, pid: int) -> None:
         self._poll = select.poll()
         self._poll.register(sock, 0)
+        self.process = -1
+        """A descriptor that is readable when it has ended (pidfd_open(2)); -1 where there is none:
+        before Linux 5.3, or where a container refuses the call."""
+        try:
+            self.process = os.pidfd_open(pid)
+        except OSError:
+            pass
+        if self.process >= 0:
+            self._poll.register(self.process, select.POLLIN)
+        # A process that has ended may have left its number to another one.
+        self._orphan = os.getppid() != pid
 
     def wait(self, seconds: float = 0.0) -> None:
         """Sleep, unless it ends meanwhile.
 
         :raises EOFError: it has ended.
         """
-        if self._poll.poll(seconds * 1000):
+        if self._orphan or self._poll.poll(seconds * 1000):
             raise EOFError("the other end is gone")
 
 

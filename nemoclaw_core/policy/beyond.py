@@ -18,7 +18,9 @@ from .resolve import resolve
 from .walk import Observer
 
 _POLICIES = 5
-_ITEMS = 3
+_ITEMS = 40
+"""Of a domain. The weightiest come first, whatever names an agent has given the others."""
+_GRANTS = ("write", "read")
 _LONGEST = 90
 """Characters of one item. An agent may have chosen them, so they do not fill a screen."""
 
@@ -56,11 +58,21 @@ def _of(name: str, source: Source, shipped: Source, context: Context) -> Iterato
     found = [each for each in diff.compare(*policies) if each.direction != "less"]
     yield f"{label}: permits {'this besides' if found else 'nothing besides'}"
     for domain in diff.DOMAINS:
-        items = [each for each in found if each.domain == domain]
+        items = sorted((each for each in found if each.domain == domain), key=_weight)
         for each in items[:_ITEMS]:
             yield f"  {'+' if each.direction == 'more' else '~'} {domain}: {_short(each.what)}"
         if len(items) > _ITEMS:
             yield f"  + {domain}: {len(items) - _ITEMS} more"
+
+
+def _weight(each: diff.Difference) -> tuple[int, int]:
+    """Sorts what permits most to the front: writing before reading, a directory before what is
+    below it, variables of the environment before numbers."""
+    if each.domain == "filesystem":
+        path, _, change = each.what.rpartition(": ")
+        rank = _GRANTS.index(last) if (last := change.split()[-1]) in _GRANTS else 2
+        return rank, path.rstrip("/").count("/")
+    return int(each.domain == "process" and not each.what.startswith("environment")), 0
 
 
 def _short(text: str) -> str:

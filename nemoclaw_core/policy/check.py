@@ -8,7 +8,7 @@ from typing import Any
 
 from nemoclaw_hookspecs import Origin, PluginPolicy, PolicyError
 
-from . import files
+from . import files, secrets
 from .document import PluginsTable
 from .merge import Merged, Written, merge
 from .problems import Key, Problem, refuse
@@ -152,9 +152,7 @@ def _routes(merged: Merged) -> Iterator[Problem]:
 
 
 def _credentials(merged: Merged) -> Iterator[Problem]:
-    known: dict[str, Any] = {}
-    for source in merged.sources:
-        known.update(source.document.credential)
+    known = secrets.tables(merged)
     uses: list[tuple[Written[Any], object]] = [
         (rule, rule.value.credential) for rule in merged.items("network.allow")
     ]
@@ -171,18 +169,7 @@ def _credentials(merged: Merged) -> Iterator[Problem]:
                 f'there is no credential "{name}"',
                 did_you_mean(name, list(known)),
             )
-    handed: dict[str, Written[Any]] = {
-        each.value: each for each in merged.items("process.environment.pass")
-    }
-    handed.update(merged.table("process.environment.set"))
-    for name, credential in known.items():
-        if credential.from_env in handed:
-            yield Problem(
-                handed[credential.from_env].origin,
-                f'"{credential.from_env}" holds the credential "{name}", '
-                "and would be visible inside",
-                "take it out of the environment",
-            )
+    yield from secrets.visible_inside(merged)
 
 
 def _broken(merged: Merged, table: str) -> Iterator[Key]:

@@ -70,6 +70,6 @@ class Context:
             gid=os.getegid(),
             cwd=current_dir_or_none() or "",
             config_dir=state.config_dir(),
-            private_paths=state.private_dirs(),
+            private_paths=state.walled_dirs(),
             own_code=own_code.of_this_process(),
         )

@@ -10,7 +10,7 @@ from nemoclaw_hookspecs import Origin
 
 from nemoclaw_core import globs
 
-from .problems import quoted, quoted_path
+from .problems import quoted
 
 MOST = 3_000
 """Paths that one pattern may stand for, with the directories that lead to them: each becomes a
@@ -45,6 +45,6 @@ def too_deep(origin: Origin, pattern: str, unlistable: Iterable[str]) -> tuple[s
         return ()
     more = f" and {len(deep) - 1} more: each" if len(deep) > 1 else ""
     return (
-        f"{origin}: {quoted_path(deep[0])}{more} is nested too deep to look for {quoted(pattern)} "
+        f"{origin}: {quoted(deep[0], 180)}{more} is nested too deep to look for {quoted(pattern)} "
         "in it, so the agent sees nothing of what it holds",
     )

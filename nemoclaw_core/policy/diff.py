@@ -124,6 +124,8 @@ def _network(first: Policy, second: Policy) -> _Differences:
     a, b = first.network, second.network
     yield from _ranked("mode", a.mode, b.mode, ("none", "proxy"))
     yield from _ranked("unknown", a.unknown, b.unknown, ("deny", "ask"))
+    times = show_duration(a.ask_timeout), show_duration(b.ask_timeout)
+    yield from _other("ask_timeout", *times)
     before = [show_rule(attrs.evolve(each, name="")) for each in a.allow]
     after = [show_rule(attrs.evolve(each, name="")) for each in b.allow]
     yield from _sets("allows", before, after)

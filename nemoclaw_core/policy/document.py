@@ -9,12 +9,17 @@ from __future__ import annotations
 
 # ruff: noqa: RUF009 - `_key` and `_required` are `attrs.field`.
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
+from .credentials import CredentialTable
+from .fields import key as _key
+from .fields import raise_found as _raise
+from .fields import required as _required
 from .patterns import PathPattern
-from .problems import Misfit, Misfits, quoted
+from .problems import Misfit, quoted
+from .requests import HttpTable
 from .values import (
     Confidence,
     Digest,
@@ -23,8 +28,6 @@ from .values import (
     ExactHost,
     FreeText,
     HostPattern,
-    HttpMethod,
-    HttpPath,
     Network,
     OpenFiles,
     PluginName,
@@ -36,6 +39,7 @@ from .values import (
     SyscallName,
     Text,
     UserName,
+    Waiting,
 )
 
 Tmp = Literal["private", "shared", "none"]
@@ -44,24 +48,6 @@ Action = Literal["errno", "kill", "log"]
 Mode = Literal["proxy", "none"]
 Unknown = Literal["deny", "ask"]
 Tls = Literal["auto", "terminate", "passthrough"]
-
-
-def _key(doc: str) -> Any:
-    return attrs.field(default=None, metadata={"doc": doc})
-
-
-def _required(doc: str) -> Any:
-    return attrs.field(metadata={"doc": doc})
-
-
-def key_name(attribute: str) -> str:
-    """The TOML key of a field: ``pass_`` is written ``pass``."""
-    return attribute.rstrip("_")
-
-
-def _raise(found: list[Misfit]) -> None:
-    if found:
-        raise Misfits(found)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -152,18 +138,6 @@ class BinaryTable:
 
 
 @attrs.frozen(slots=True, kw_only=True)
-class HttpTable:
-    """Requests: methods and a path."""
-
-    methods: tuple[HttpMethod, ...] = _required('HTTP methods; ["*"] for all.')
-    path: HttpPath = _required("Glob that the request's path must match.")
-
-    def __attrs_post_init__(self) -> None:
-        if not self.methods:
-            raise Misfit("no request has no method", at=("methods",))
-
-
-@attrs.frozen(slots=True, kw_only=True)
 class AllowTable:
     """A host that the agent may connect to. Can change while the agent runs."""
 
@@ -182,7 +156,11 @@ class AllowTable:
     credential: Text | None = _key("Credential that is added outside the sandbox.")
 
     def __attrs_post_init__(self) -> None:
-        found = []
+        found = [
+            Misfit("what is denied needs no `?`", "leave it out", at=("deny_http", at, *key))
+            for at, each in enumerate(self.deny_http or ())
+            for key in each.optional()
+        ]
         if self.ports == ():
             found.append(Misfit("no port is no connection", "remove the key: 443", at=("ports",)))
         if self.tls == "passthrough":
@@ -204,6 +182,7 @@ class NetworkTable:
 
     mode: Mode | None = _key("proxy: what `allow` lists. none: nothing.")
     unknown: Unknown | None = _key("A host that no rule names: refuse, or hold for an operator.")
+    ask_timeout: Waiting | None = _key("How long an operator has to answer; no answer is deny.")
     allow: tuple[AllowTable, ...] | None = _key("What the agent may connect to.")
 
 
@@ -262,16 +241,6 @@ class PolicyTable:
     syscalls: SyscallsTable | None = _key("Which system calls the agent may make.")
     network: NetworkTable | None = _key("Where the agent may connect.")
     inference: InferenceTable | None = _key("Where prompts may go.")
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class CredentialTable:
-    """A secret that is used outside the sandbox and never visible inside. Says where it is."""
-
-    from_env: EnvironmentName | None = _key("Environment variable of the caller that holds it.")
-    from_file: PathPattern | None = _key("File that holds it.")
-    plugin: PluginName | None = _key("Plugin that fetches it; other keys are the plugin's own.")
-    options: Mapping[str, object] = attrs.field(factory=dict)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from nemoclaw_core.events.text import printable
 
 from .combine import CODE, WALLS
 from .quantities import show_duration, show_size
+from .requests import show_request
 
 if TYPE_CHECKING:
     from ..plugins import PluginManager
@@ -239,6 +240,9 @@ def _network(policy: Policy) -> Iterator[Value]:
     table, domain = policy.network, "network"
     yield _scalar(domain, "mode", table.mode, table.origins)
     yield _scalar(domain, "unknown", table.unknown, table.origins)
+    if table.unknown == "ask":
+        shown = show_duration(table.ask_timeout)
+        yield _scalar(domain, "ask_timeout", table.ask_timeout, table.origins, shown)
     for rule in table.allow:
         value = {key: each for key, each in attrs.asdict(rule).items() if key != "origin"}
         yield Value(
@@ -255,8 +259,7 @@ def show_rule(rule: NetworkRule) -> str:
         parts.append("by " + ", ".join(each.path for each in rule.binaries))
     for label, requests in (("only", rule.http), ("not", rule.deny_http)):
         if requests:
-            shown = ", ".join(f"{'|'.join(each.methods)} {each.path}" for each in requests)
-            parts.append(f"{label} {shown}")
+            parts.append(f"{label} {', '.join(map(show_request, requests))}")
     if rule.tls != "auto":
         parts.append(f"tls {rule.tls}")
     if rule.addresses:

@@ -12,13 +12,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from .credentials import SOURCES, CredentialTable
 from .document import (
-    CredentialTable,
     OpenTable,
     PluginsTable,
     PolicyTable,
-    key_name,
 )
+from .fields import key_name
 from .reader import VERSION
 from .values import KINDS, PluginName, PolicyName, Schema
 
@@ -59,20 +59,18 @@ def _credential() -> Schema:
     table = _table(CredentialTable)
     fields = table["properties"]
     del fields["options"]
-    plugin = fields.pop("plugin")
+    others = {name: kind for name, kind in fields.items() if name not in SOURCES}
     return {
         "description": table["description"],
         "oneOf": [
-            *(
-                {
-                    "type": "object",
-                    "required": [name],
-                    "additionalProperties": False,
-                    "properties": {name: kind},
-                }
-                for name, kind in fields.items()
-            ),
-            {"type": "object", "required": ["plugin"], "properties": {"plugin": plugin}},
+            {
+                "type": "object",
+                "required": [name],
+                "properties": {name: fields[name], **others},
+                # The other keys of a plugin's credential are the plugin's own.
+                "additionalProperties": {"type": "string"} if name == "plugin" else False,
+            }
+            for name in SOURCES
         ],
     }
 

@@ -63,12 +63,16 @@ def split_selector(selector: str | None) -> tuple[str | None, str]:
     return None, selector
 
 
-def locate(selector: str | None, context: Context, observer: Observer) -> Located:
+def locate(
+    selector: str | None, context: Context, observer: Observer, *, named: bool = True
+) -> Located:
     """Find the policy that a selector means.
 
     A name is looked up in ``./policies.toml``, then in the user's own file, then in the one that
     ships; the first file that has it wins.
 
+    :param named: a person has named the file. Else it is one that an earlier selector meant, and
+        must not be an agent's.
     :raises PolicyError: there is no such policy or file, or a file on the way is not valid, or an
         agent may have written it (:mod:`nemoclaw_core.trust`). Such a file is never passed over:
         the next one may permit more.
@@ -78,7 +82,8 @@ def locate(selector: str | None, context: Context, observer: Observer) -> Locate
     shipped, path = read_shipped()
     observer.note(path, "file", shipped.digest)
     if file is not None:
-        source = _read(_placed(file, context), context, observer, shipped)
+        path = _placed(file, context)
+        source = _read(path, context, observer, shipped, unasked=not named)
         if name not in source.document.policy:
             raise _unknown(name, [source], context)
         return Located(source=source, name=name, shipped=shipped)
@@ -150,10 +155,18 @@ def _read(
     path = os.path.normpath(path)
     content, digest = files.read_file(path, context.uid, names=names)
     observer.note(path, "file", digest)
-    # The user's own file is out of every agent's reach, also where what is above it is not.
-    if unasked and os.path.dirname(path) != os.path.normpath(context.config_dir):
+    if unasked and not _is_walled(path, context):
         _refuse_planted(path, digest, observer)
     return read_source(path, content, digest, shipped)
+
+
+def _is_walled(path: str, context: Context) -> bool:
+    """Whether a file is the user's own, where it usually is: that is out of every agent's reach,
+    also where what is above it is not. Where XDG_CONFIG_HOME says that it is elsewhere, only those
+    starts knew of it that had that variable."""
+    folder = os.path.dirname(path)
+    own = os.path.normpath(context.config_dir)
+    return folder == own and folder in map(os.path.normpath, state.usual_dirs(context.home))
 
 
 def _refuse_planted(path: str, digest: str, observer: Observer) -> None:
@@ -172,7 +185,7 @@ def _refuse_planted(path: str, digest: str, observer: Observer) -> None:
 
 def _refuse_missing(path: str, context: Context, observer: Observer) -> None:
     """Do not pass over a file that an agent may have taken away, for the next one to hold."""
-    if os.path.dirname(path) == os.path.normpath(context.config_dir):
+    if _is_walled(path, context):
         return
     for name in (trust.TRUSTED, trust.USED):
         noted = os.path.join(state.state_dir(), name)

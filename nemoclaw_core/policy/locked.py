@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .check import plugins
 from .context import Context
-from .locate import locate
-from .merge import merge
+from .locate import Located, locate
+from .merge import Merged, merge
 from .problems import Problem, refuse
 from .walk import Observer
 
@@ -27,6 +27,12 @@ def locked_values(selector: str | None, context: Context) -> dict[str, str]:
     merged = merge(located.name, located.source, located.shipped, problems)
     if merged is None:
         refuse(problems)
+    return locked_in(located, merged)
+
+
+def locked_in(located: Located, merged: Merged) -> dict[str, str]:
+    """The same, of a policy that was found."""
+    problems: list[Problem] = []
     found: dict[str, str] = {}
     for key, written in merged.scalars.items():
         found[key] = repr(written.value)
@@ -40,6 +46,15 @@ def locked_values(selector: str | None, context: Context) -> dict[str, str]:
         for key, value in sorted(found.items())
         if key.startswith(_TABLES) or key in _KEYS
     }
+    # The view was built without those that it would have shown, and is not built again.
+    files = sorted(
+        path.text
+        for source, _ in merged.lineage
+        for credential in source.document.credential.values()
+        for path in credential.files
+    )
+    if files:
+        locked["credential.from_file"] = ", ".join(files)
     # Who judges connections was loaded at the start, with its options.
     enabled = plugins(located.source, located.shipped, problems)
     locked["plugins.enable"] = repr(enabled.enable)

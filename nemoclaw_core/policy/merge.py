@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 from nemoclaw_hookspecs import Origin
 
-from .document import PolicyTable, key_name
+from .document import PolicyTable
+from .fields import key_name
 from .problems import Key, Problem
 from .reader import Source, did_you_mean
 

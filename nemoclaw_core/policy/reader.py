@@ -11,8 +11,8 @@ import tomli
 from nemoclaw_hookspecs import Origin
 
 from . import structure
+from .credentials import SOURCES, CredentialTable, known_keys
 from .document import (
-    CredentialTable,
     Document,
     PluginsTable,
     PolicyTable,
@@ -59,7 +59,7 @@ def parse(file: str, content: bytes, digest: str) -> tuple[Source, list[Problem]
         source may serve to look for more of them, never to run anything.
     :raises PolicyError: it is not UTF-8 or not TOML, so there is nothing to look at.
     """
-    data, text = _toml(file, content)
+    data, text = read_toml(file, content)
     reading = _Reading(file, Lines(text))
     document = reading.document(data)
     broken = frozenset(reading.broken)
@@ -67,7 +67,11 @@ def parse(file: str, content: bytes, digest: str) -> tuple[Source, list[Problem]
     return source, reading.problems
 
 
-def _toml(file: str, content: bytes) -> tuple[dict[str, Any], str]:
+def read_toml(file: str, content: bytes) -> tuple[dict[str, Any], str]:
+    """A file's content as TOML, and as text.
+
+    :raises PolicyError: it is not UTF-8, or not TOML.
+    """
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -168,8 +172,7 @@ class _Reading:
         return PolicyTable(**sections)
 
     def _credential(self, table: dict[str, Any], at: Key) -> CredentialTable | None:
-        sources = ("from_env", "from_file", "plugin")
-        chosen = [each for each in sources if each in table]
+        chosen = [each for each in SOURCES if each in table]
         if len(chosen) != 1:
             self._misfit(
                 Misfit(
@@ -180,11 +183,14 @@ class _Reading:
             )
             self.broken.add(at)
             return None
-        options = {key: each for key, each in table.items() if key not in sources}
-        if "plugin" not in table:
-            for key in options:
-                self._misfit(structure.unknown_key(key, list(sources), at))
-        known = {key: table[key] for key in chosen}
+        known = {key: each for key, each in table.items() if key in known_keys()}
+        options = {key: each for key, each in table.items() if key not in known}
+        for key, value in options.items():
+            if "plugin" not in table:
+                self._misfit(structure.unknown_key(key, list(known_keys()), at))
+            elif not isinstance(value, str):
+                what = f"is {shown_kind(value)}, not a string"
+                self._misfit(Misfit(what, "a plugin's own keys are strings", at=(*at, key)))
         found = self._structure(known, CredentialTable, at)
         return None if found is None else attrs.evolve(found, options=options)
 

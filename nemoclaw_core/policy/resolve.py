@@ -9,7 +9,6 @@ from typing import Any
 from nemoclaw_hookspecs import (
     BackendPolicy,
     BinaryRule,
-    HttpRule,
     InferencePolicy,
     InferenceRule,
     NetworkPolicy,
@@ -27,13 +26,15 @@ from nemoclaw_core.observe import observe
 from . import check, own_code
 from .combine import Wall
 from .context import Context
-from .document import AllowTable, BinaryTable, HttpTable, RuleTable
+from .document import AllowTable, BinaryTable, RuleTable
 from .identity import Identity, identity
 from .locate import FILE_NAME, Located, candidates, locate
 from .merge import Merged, Written, merge
 from .patterns import PathPattern
 from .problems import Misfit, Problem, quoted, refuse
+from .requests import http_rule
 from .rules import resolve_filesystem
+from .secrets import plugins_missing, resolve_credentials
 from .walk import Observation, Observer
 
 MAX_PROCESSES = 512
@@ -108,7 +109,8 @@ def examine(
     if code is None:
         code = code_of(plugins, context)
     filesystem = resolve_filesystem(merged, context, observer, walls, problems, code)
-    network = _network(merged, context, problems)
+    network = network_of(merged, context, problems)
+    problems += plugins_missing(network.credentials, plugins.enable)
     policy = Policy(
         name=located.name,
         file=located.source.file,
@@ -163,9 +165,10 @@ def _walls(merged: Merged, located: Located, context: Context) -> tuple[Wall, ..
     ]
     for source in merged.sources:
         for credential in source.document.credential.values():
-            if credential.from_file is not None:
-                path = _absolute(credential.from_file, context)
-                walls.append(Wall(path=path, what="the file of a credential", always=False))
+            walls += [
+                Wall(path=_absolute(each, context), what="the file of a credential", always=False)
+                for each in credential.files
+            ]
     return tuple(walls)
 
 
@@ -211,13 +214,16 @@ def _syscalls(merged: Merged) -> SyscallPolicy:
     )
 
 
-def _network(merged: Merged, context: Context, problems: list[Problem]) -> NetworkPolicy:
+def network_of(merged: Merged, context: Context, problems: list[Problem]) -> NetworkPolicy:
+    """The network policy alone, which nothing in the file system decides."""
     return NetworkPolicy(
         mode=merged.get("network.mode", "none"),
         unknown=merged.get("network.unknown", "deny"),
+        ask_timeout=merged.get("network.ask_timeout", 120.0),
         allow=tuple(
             _network_rule(each, context, problems) for each in merged.items("network.allow")
         ),
+        credentials=resolve_credentials(merged, lambda path: _absolute(path, context)),
         origins=merged.origins("network"),
     )
 
@@ -234,8 +240,8 @@ def _network_rule(
             _binary(each, context, written.inside("binaries", at), problems)
             for at, each in enumerate(rule.binaries or ())
         ),
-        http=_http(rule.http),
-        deny_http=_http(rule.deny_http),
+        http=tuple(map(http_rule, rule.http or ())),
+        deny_http=tuple(map(http_rule, rule.deny_http or ())),
         tls=rule.tls or "auto",
         addresses=tuple(rule.addresses or ()),
         credential=rule.credential,
@@ -255,10 +261,6 @@ def _binary(
     # The kernel tells what a process executes by the path that no link is in.
     real = path if globs.is_pattern(path) else os.path.realpath(path)
     return BinaryRule(path=real, sha256=table.sha256)
-
-
-def _http(rules: tuple[HttpTable, ...] | None) -> tuple[HttpRule, ...]:
-    return tuple(HttpRule(methods=tuple(each.methods), path=each.path) for each in rules or ())
 
 
 def _inference(merged: Merged) -> InferencePolicy:

@@ -23,7 +23,8 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from .document import BinaryTable, OpenTable, key_name
+from .document import BinaryTable, OpenTable
+from .fields import key_name
 from .patterns import PathPattern
 from .problems import Key, Misfit, Misfits, nearest, quoted, shown_kind
 from .values import KINDS, Kind, Text, text

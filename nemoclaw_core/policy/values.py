@@ -28,12 +28,15 @@ ExactHost = NewType("ExactHost", str)
 Network = NewType("Network", str)
 HttpMethod = NewType("HttpMethod", str)
 HttpPath = NewType("HttpPath", str)
+Glob = NewType("Glob", str)
+GlobKey = NewType("GlobKey", str)
 Digest = NewType("Digest", str)
 Size = NewType("Size", int)
 Processes = NewType("Processes", int)
 OpenFiles = NewType("OpenFiles", int)
 Port = NewType("Port", int)
 Duration = NewType("Duration", float)
+Waiting = NewType("Waiting", float)
 Confidence = NewType("Confidence", float)
 Redact = NewType("Redact", object)
 
@@ -108,6 +111,16 @@ def _memory(value: object) -> int:
     return amount
 
 
+def _waiting(value: object) -> float:
+    seconds = quantities.duration(value)
+    if not 0 < seconds <= 86400:
+        raise Misfit(
+            "is no time to wait for a person: it is more than 0s, and at most 1d",
+            'to ask nobody, write unknown = "deny"',
+        )
+    return seconds
+
+
 def _confidence(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Misfit(f"is {shown_kind(value)}, not a number")
@@ -153,6 +166,20 @@ def _http_path(value: object) -> str:
     return found
 
 
+_DURATION: Schema = {"type": "string", "pattern": "^[0-9]+(?:\\.[0-9]+)? ?(?:ms|s|m|h|d)$"}
+
+
+def _glob(value: object) -> str:
+    found = free_text(value)
+    if any("**" in each and each != "**" for each in found.split("/")):
+        raise Misfit(f"{quoted(found)}: `**` must stand alone between slashes")
+    return found
+
+
+def _glob_key(value: object) -> str:
+    return _glob(text(value).removesuffix("?")) + ("?" if text(value).endswith("?") else "")
+
+
 _TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
 
 KINDS: dict[Any, Kind] = {
@@ -187,6 +214,8 @@ KINDS: dict[Any, Kind] = {
     Network: Kind(_network, {"type": "string", "pattern": "^[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?$"}),
     HttpMethod: _shape(r"[A-Z][A-Z-]{0,31}|\*", "an HTTP method", "upper case, or `*` for all"),
     HttpPath: Kind(_http_path, {"type": "string", "pattern": "^/[^\\u0000?#\\\\]*$"}),
+    Glob: Kind(_glob, {"type": "string", "pattern": "^[^\\u0000]*$"}),
+    GlobKey: Kind(_glob_key, _TEXT),
     Digest: _shape(r"[0-9a-f]{64}", "a SHA-256 digest", "64 hexadecimal digits, lower case"),
     Size: Kind(
         _memory,
@@ -202,10 +231,8 @@ KINDS: dict[Any, Kind] = {
     # The dynamic linker alone needs a few; 1048576 is the default of fs.nr_open (proc(5)).
     OpenFiles: _whole(16, 1_048_576, "the number of open files"),
     Port: _whole(1, 65535, "a port"),
-    Duration: Kind(
-        quantities.duration,
-        {"type": "string", "pattern": "^[0-9]+(?:\\.[0-9]+)? ?(?:ms|s|m|h|d)$"},
-    ),
+    Duration: Kind(quantities.duration, _DURATION),
+    Waiting: Kind(_waiting, _DURATION),
     Confidence: Kind(_confidence, {"type": "number", "minimum": 0, "maximum": 1}),
     Redact: Kind(_redact, {"enum": [True, False, "irreversible"]}),
 }

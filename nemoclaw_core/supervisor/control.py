@@ -1,14 +1,16 @@
-"""The control socket of a running sandbox: `nemoclaw ps`, `stop` and `exec` talk to it.
+"""The control socket of a running sandbox: `nemoclaw ps`, `stop`, `exec`, `approve` talk to it.
 
 It lies in the runtime directory, which no sandbox sees, and answers only to the user whose sandbox
 it is. One request a connection: a JSON object behind its length, with descriptors 0-2 attached for
-``exec``; replies have the same form. Modules that cost time are imported when somebody connects.
+``exec``; replies have the same form. The other end is :mod:`.client`. Modules that cost time are
+imported when somebody connects.
 """
 
 from __future__ import annotations
 
 import _socket
 import errno
+import gc
 import os
 import time
 
@@ -16,6 +18,7 @@ from nemoclaw_hookspecs.errors import NemoclawError, UsageError
 
 from ..launcher import wire
 from ..state import ensure_private, runtime_dir
+from .client import Folder, connect, receive_json, send_json, socket_path
 from .session import Command, environment_for
 
 TYPE_CHECKING = False
@@ -23,74 +26,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .foreground import Foreground
+    from .gates import Gate
     from .session import Session
 
-_MAX_REQUEST = 4 << 20
 _REFUSED = (
     "refused: who asks is another user, or is confined and might be an agent (an agent may start "
     "nothing in another sandbox); ask from where the sandbox was started"
 )
 _PATIENCE = 5.0
 """Seconds that a client may take to send its request or to take a reply."""
-
-
-def socket_path(name: str) -> str:
-    """Where the sandbox of that name listens."""
-    return os.path.join(runtime_dir(), f"{name}.sock")
-
-
-class _Folder:
-    """The runtime directory by a short path: a socket's address holds 107 bytes (unix(7))."""
-
-    def __enter__(self) -> str:
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        self._descriptor = os.open(runtime_dir(), flags)
-        return f"/proc/self/fd/{self._descriptor}"
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self._descriptor)
-
-
-def connect(name: str) -> _socket.socket:
-    """A connection to the sandbox of that name.
-
-    :raises UsageError: no such sandbox is running.
-    """
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        with _Folder() as folder:
-            sock.connect(f"{folder}/{name}.sock")
-    except OSError:
-        sock.close()
-        raise UsageError(
-            f"no sandbox {name!r} is running", remedy="`nemoclaw ps` lists those that are"
-        ) from None
-    return sock
-
-
-def forget_stale(name: str) -> None:
-    """Remove the socket of a supervisor that was killed together with its launcher."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        with _Folder() as folder:
-            sock.connect(f"{folder}/{name}.sock")
-    except ConnectionRefusedError:
-        os.unlink(socket_path(name))
-    except OSError:
-        pass  # Gone already.
-    finally:
-        sock.close()
-
-
-def wait_gone(name: str) -> None:
-    """Wait until the sandbox of that name has ended, and everything of it is removed."""
-    path = socket_path(name)
-    while os.path.exists(path):
-        time.sleep(0.005)
-        try:
-            connect(name).close()
-        except UsageError:
-            return
 
 
 class _Client:
@@ -137,7 +81,7 @@ class Control:
     def listen(self) -> None:
         """Bind the socket. A stale one of the same name, whose sandbox is gone, is replaced."""
         ensure_private(runtime_dir())
-        with _Folder() as folder:
+        with Folder() as folder:
             path = f"{folder}/{self._name}.sock"
             try:
                 self._listener.bind(path)
@@ -181,6 +125,10 @@ class Control:
         sock.settimeout(_PATIENCE)
         from .peers import is_trusted
 
+        # A request of a thousand rules would have all that was ever made looked through for
+        # garbage, in the middle of a reload; it leaves none.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             if is_trusted(sock):
                 self._answer(sock, foreground)
@@ -195,6 +143,8 @@ class Control:
         finally:
             if sock.fileno() not in self._clients:
                 sock.close()
+            if collects:
+                gc.enable()
 
     def _answer(self, sock: _socket.socket, foreground: Foreground) -> None:
         request, descriptors = receive_json(sock)
@@ -209,7 +159,13 @@ class Control:
                 foreground.stop(grace)
                 _reply(sock, {"stopping": True})
             elif what == "reload":
-                _reply(sock, {"told": self._reload(request)})
+                _reply(sock, {"told": self._reload(sock, request, foreground)})
+            elif what == "covers":
+                _reply(sock, {"covered": self._covers(request["paths"])})
+            elif what == "pending":
+                _reply(sock, {"questions": self._questions(request)})
+            elif what == "answer":
+                _reply(sock, {"question": self._give(sock, request)})
             elif what == "exec" and len(descriptors) == 3:
                 self._execute(sock, request, descriptors)
             else:
@@ -219,31 +175,74 @@ class Control:
                 os.close(descriptor)
 
     def _describe(self) -> dict[str, Any]:
+        policy, digest, generation = self._session.context.in_force
         return {
             "name": self._name,
             "supervisor": os.getpid(),
             "init": self._session.pid,
             "began": self._began,
-            "policy": self._plan["policy"],
+            "policy": policy,
+            "digest": digest,
+            "generation": generation,
+            "started": self._plan["policy"],
             "workdir": self._plan["workdir"],
             "command": self._argv[0],
             "owner": self._session.owner,
         }
 
-    def _reload(self, request: dict[str, Any]) -> str:
+    def _gate(self) -> Gate:
         gate = self._session.gate
         if gate is None:
             raise UsageError(
                 f"the network of {self._name} is closed for good",
                 remedy='start it with `mode = "proxy"` in its policy\'s network table',
             )
-        from ..egress.reload import reload
+        return gate
 
-        return reload(gate, str(request["policy"]), request["network"], request["locked"])
+    def _covers(self, paths: list[str]) -> bool:
+        """Whether something is mounted over one of these files in the sandbox's view."""
+        covered = {step["target"] for step in self._plan["steps"] if step["op"] == "mask"}
+        return not covered.isdisjoint(paths)
+
+    def _questions(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        from ..egress.answering import questions
+
+        found = questions(self._gate(), everything=request.get("everything") is True)
+        return [each.as_dict() for each in found]
+
+    def _give(self, sock: _socket.socket, request: dict[str, Any]) -> dict[str, Any]:
+        from ..egress.answering import give
+        from ..egress.questions import Answer, read_scope
+        from .peers import operator
+
+        answer = Answer(
+            allow=request["allow"] is True,
+            scope=read_scope(str(request["scope"])),
+            by=operator(sock),
+        )
+        return give(self._gate(), str(request["id"]), answer).as_dict()
+
+    def _reload(self, sock: _socket.socket, request: dict[str, Any], foreground: Foreground) -> str:
+        from ..egress.reload import reload
+        from .peers import operator
+
+        by = operator(sock)
+        return reload(
+            self._gate(),
+            str(request["policy"]),
+            request["network"],
+            request["locked"],
+            by,
+            foreground.cause_of(by.pid),
+        )
 
     def _execute(
         self, sock: _socket.socket, request: dict[str, Any], descriptors: list[int]
     ) -> None:
+        gate = self._session.gate
+        if gate is not None and gate.planned.network.get("credentials"):
+            credentials = gate.planned.network["credentials"]
+            gate.planned.vault.refuse_to_replace(credentials, request["extra"])
         rows, columns = request["size"]
         command = Command(
             [str(each) for each in request["argv"]],
@@ -298,34 +297,3 @@ def _reply(sock: _socket.socket, value: dict[str, Any], descriptors: tuple[int, 
         send_json(sock, value, descriptors)
     except OSError:
         pass  # The client went away; what it asked for goes on or ends by itself.
-
-
-def ask(sock: _socket.socket, request: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """Send a request. Whoever refuses a client before it has spoken has answered by then."""
-    try:
-        send_json(sock, request, descriptors)
-    except BrokenPipeError:
-        pass  # What is received next is the answer, or the end.
-
-
-def send_json(
-    sock: _socket.socket, value: dict[str, Any], descriptors: tuple[int, ...] = ()
-) -> None:
-    """Send one JSON object with its descriptors."""
-    import json
-
-    wire.send_framed(sock, json.dumps(value).encode(), descriptors)
-
-
-def receive_json(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next message and its descriptors.
-
-    :raises EOFError: the other end is gone.
-    """
-    import json
-
-    data, descriptors = wire.receive_framed(sock, _MAX_REQUEST)
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("a request is a JSON object")
-    return value, descriptors

@@ -18,8 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..egress.questions import Question
     from . import terminal
     from .control import Control
+    from .following import Following
+    from .notices import Notices
     from .pump import Pump
     from .session import Command, Session
 
@@ -54,6 +57,7 @@ class Foreground:
 
     :param timeout: seconds after which the agent is ended; 0 = never.
     :param started: called once the agent is running.
+    :param watch: reload the policy when its file changes.
     """
 
     def __init__(
@@ -63,16 +67,21 @@ class Foreground:
         *,
         timeout: float = 0,
         started: Callable[[], None] | None = None,
+        watch: bool = False,
     ) -> None:
         self._started = started
+        self._watches = watch
+        self._reloads = False
         self._session = session
         self._control = control
         self._relay: terminal.Relay | None = None
+        self._following: Following | None = None
         self._pump: Pump | None = None
         self._status: int | None = None
         self._reason = ""
         self._deadline = time.monotonic() + timeout if timeout else None
         self._ttys: list[int] = []
+        self._notices: Notices | None = None
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def run(self, command: Command) -> int:
@@ -85,6 +94,12 @@ class Foreground:
         :raises NemoclawError: a file could not be read, or not all output could be written to it.
         """
         self._ttys = command.ttys
+        if self._session.gate is not None and not has_terminal():
+            self._reloads = True  # Nobody hangs up: SIGHUP means what it means to a service.
+        if self._watches:
+            self._follow().watch()
+        if self._session.gate is not None:
+            self._session.gate.told = self._on_question
         self._catch_signals(command.ignored_signals)
         try:
             self._session.start(command, self._streams())
@@ -94,6 +109,8 @@ class Foreground:
         finally:
             if self._relay is not None:
                 self._relay.restore()
+            if self._following is not None:
+                self._following.close()
         if self._relay is not None:
             self._relay.drain(self._woken, self._patience(), ended=True)
         problem = ""
@@ -123,6 +140,10 @@ class Foreground:
         """True when the agent was ended because its time was up."""
         return self._reason == "timeout"
 
+    def cause_of(self, pid: int) -> str:
+        """Why a process asks for a reload: ``command``, or what this one has started it for."""
+        return self._following.cause_of(pid) if self._following is not None else "command"
+
     def stop(self, grace: float) -> None:
         """Ask the agent to end, and end it when it does not (`nemoclaw stop`)."""
         self._end("stopped", grace)
@@ -139,7 +160,7 @@ class Foreground:
     def _catch_signals(self, ignored: list[int]) -> None:
         _signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in _HANDLED:
-            if number not in ignored:
+            if number not in ignored or (number == _signal.SIGHUP and self._reloads):
                 _signal.signal(number, nothing)
 
     def _streams(self) -> tuple[int, int, int]:
@@ -159,6 +180,10 @@ class Foreground:
         for number in (_signal.SIGWINCH, _signal.SIGTSTP, _signal.SIGCONT):
             if _signal.getsignal(number) is nothing:
                 _signal.signal(number, _signal.SIG_DFL)
+        if self._session.gate is not None:
+            self._session.gate.told = None
+        if self._notices is not None:
+            self._notices.end(self._woken)
         return _GRACE if self._reason else None
 
     def _let_go_of_stdio(self) -> None:
@@ -190,9 +215,13 @@ class Foreground:
                     self._control.serve(descriptor, self)
                 elif self._pump is not None and self._pump.owns(descriptor):
                     self._pump.serve(descriptor)
+                elif self._following is not None and self._following.serve(descriptor):
+                    pass
                 elif self._relay is not None and not self._relay.copy(descriptor):
                     self._relay.close()
                     self._relay = None
+            if self._following is not None:
+                self._following.look()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._end("timeout", _GRACE)
 
@@ -207,9 +236,29 @@ class Foreground:
             self._relay.register(poll)
         if self._pump is not None:
             self._pump.register(poll)
-        if self._deadline is None:
-            return poll.poll()
-        return poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000 + 1)
+        waits = [] if self._deadline is None else [self._deadline - time.monotonic()]
+        if self._following is not None:
+            self._following.register(poll)
+            waits += self._following.waits()
+        return poll.poll(max(0.0, min(waits)) * 1000 + 1 if waits else None)
+
+    def _follow(self) -> Following:
+        if self._following is None:
+            from .following import Following
+
+            self._following = Following(self._session, self._say)
+        return self._following
+
+    def _say(self, line: str) -> None:
+        """Tell whoever started the sandbox."""
+        from ..events.text import printable
+
+        shown = "\n".join(map(printable, line.split("\n")))
+        if self._relay is not None:
+            self._relay.tell(shown.replace("\n", "\r\n"))
+        else:
+            sys.stderr.write(f"{shown}\n")
+            sys.stderr.flush()
 
     def _heed(
         self, kind: int, number: int, value: int, text: str, descriptors: list[int]
@@ -234,8 +283,20 @@ class Foreground:
             return LauncherError(f"the sandbox's init failed: {text}")
         return None
 
+    def _on_question(self, question: Question) -> None:
+        """Called by the gate thread: have the loop show it, which owns the terminal."""
+        if self._notices is None:
+            from .notices import Notices
+
+            self._notices = Notices(self._waker)
+        self._notices.add(question)
+
     def _on_signal(self, number: int) -> None:
-        if number == _signal.SIGWINCH:
+        if number == 0 and self._notices is not None:
+            self._notices.show(self._relay)
+        elif number == _signal.SIGHUP and self._reloads:
+            self._follow().ask("signal")
+        elif number == _signal.SIGWINCH:
             if self._relay is not None:
                 self._relay.resize()
         elif number == _signal.SIGTSTP:
@@ -249,6 +310,13 @@ class Foreground:
             self._session.signal(0, _signal.SIGCONT, group=True)
         else:
             self._session.signal(0, number, group=number in _TO_GROUP)
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal: then SIGHUP means that it is gone."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        # After the name, which may hold anything: state, parent, group, session, terminal.
+        return file.readall().rpartition(b")")[2].split()[4] != b"0"
 
 
 def nothing(number: int, frame: object) -> None:

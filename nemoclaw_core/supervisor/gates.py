@@ -15,8 +15,11 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from typing import Any
 
+    from ..egress.generations import Generation
+    from ..egress.questions import Question
     from ..events.log import EventLog
     from ..events.record import Context
     from ..planning import Planned
@@ -42,12 +45,14 @@ class Gate:
     ) -> None:
         self.sockets = sockets
         self.planned = planned
-        self.network = planned.network
-        """The encoded policy in force."""
+        self.force: Generation | None = None
+        """The policy in force; None: that of the start, which nobody has needed yet."""
         self.context = context
         self.log = log
         self.init = init
         """Process id of the sandbox's init, to look up who connects."""
+        self.told: Callable[[Question], None] | None = None
+        """Called in the gate thread when an operator is asked something; must not block."""
         self.egress: Any = None
         self._services: list[Any] = []
         self._opened: list[Any] = []
@@ -55,7 +60,29 @@ class Gate:
 
     def waiting(self) -> list[int]:
         """The descriptors on which the agent may be heard."""
-        return [number for name, number in self.sockets.items() if name != "diag"]
+        asked = ("diag", "conntrack")  # these never speak first
+        return [number for name, number in self.sockets.items() if name not in asked]
+
+    def tell(self, question: Question) -> None:
+        """An operator is asked."""
+        if self.told is not None:
+            self.told(question)
+
+    def in_force(self) -> Generation:
+        """The policy in force, compiled."""
+        if self.force is None:
+            from ..egress.generations import Generation
+            from ..egress.written import Written
+
+            planned = self.planned
+            written = Written.of(planned.network)
+            self.force = Generation(written, 1, planned.plan["policy"], planned.digest)
+        return self.force
+
+    def put_in_force(self, generation: Generation) -> None:
+        """What events say from now on, and what is judged by once somebody connects."""
+        self.force = generation
+        self.context.put_in_force(generation.policy, generation.digest, generation.number)
 
     async def begin(self) -> None:
         """Load the service, and serve."""
@@ -72,13 +99,14 @@ class Gate:
                 # Meanwhile. What has just been started was closed before it was.
                 await service.close()
 
-    async def reload(self, network: dict[str, Any]) -> None:
+    async def reload(self, generation: Generation) -> None:
         """Put another network policy in force, whole."""
-        self.network = network
         if self.egress is None:
+            self.put_in_force(generation)
             return
+        self.egress.replace(generation)  # What it raises has changed nothing.
         try:
-            self.egress.replace(network)
+            self.put_in_force(generation)
             for service in self._services:
                 await service.reload()
         except BaseException:
@@ -169,13 +197,16 @@ class Gates:
             future.cancel()
             raise TimeoutError(f"the gate did not answer in {_CLOSING:g} s") from None
 
-    def reload(self, gate: Gate, network: dict[str, Any]) -> None:
-        """Put another network policy in force for a gate, before returning."""
+    def reload(self, gate: Gate, generation: Generation) -> None:
+        """Put another network policy in force for a gate, before returning.
+
+        :raises TimeoutError: it did not get there in time. It may still.
+        """
         with self._lock:
             if self._loop is None:
-                gate.network = network
+                gate.put_in_force(generation)
                 return
-        self.call(gate.reload(network))
+        self.call(gate.reload(generation))
 
     def _run(self) -> None:
         try:

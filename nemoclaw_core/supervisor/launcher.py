@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "import sys; sys.path.append({path!r}); from nemoclaw_core.launcher import server; "
-    "server.become_launcher(server.adopt({descriptor}))"
+    "server.become_launcher(server.adopt({descriptor}), {supervisor})"
 )
 _DESCRIPTOR = 3
 
@@ -25,12 +25,14 @@ _DESCRIPTOR = 3
 class Launcher:
     """One launcher process, which builds any number of sandboxes of one plan. Thread-safe.
 
-    When this handle is closed, or its process dies, every sandbox of the launcher ends.
+    When this handle is closed, or its process dies, every sandbox of the launcher ends. A copy of
+    it in a process that was forked from that one may be closed, which ends nothing.
     """
 
     def __init__(self, sock: _socket.socket, pid: int) -> None:
         self._sock = sock
         self._pid = pid
+        self._owner = os.getpid()
         self._lock = _thread.allocate_lock()
         self._last = 0
         self._plan: dict[str, Any] = {}
@@ -40,10 +42,11 @@ class Launcher:
     def fork(cls) -> Launcher:
         """Start a launcher as a copy of this process, which must have a single thread."""
         ours, theirs = wire.pair()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            server.become_launcher(theirs)
+            server.become_launcher(theirs, supervisor)
         theirs.close()
         return cls(ours, pid)
 
@@ -52,7 +55,7 @@ class Launcher:
         """Start a launcher as a new interpreter: small, whatever the calling process holds."""
         ours, theirs = wire.pair()
         path = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        program = _PROGRAM.format(path=path, descriptor=_DESCRIPTOR)
+        program = _PROGRAM.format(path=path, descriptor=_DESCRIPTOR, supervisor=os.getpid())
         try:
             pid = os.posix_spawn(
                 sys.executable,
@@ -125,6 +128,15 @@ class Launcher:
         with self._lock:
             if self._pid == 0:
                 return
+            if self._owner != os.getpid():
+                self._sock.close()
+                self._pid = 0
+                return
+            # Closing it says nothing where a process that was forked from this one holds it, too.
+            try:
+                self._sock.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass  # The launcher has ended.
             self._sock.close()
             pid, status = os.waitpid(self._pid, 0)
             self._pid = 0

@@ -13,6 +13,10 @@ import os
 import select
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..egress.questions import Operator
+
 _SO_PEERPIDFD = 77
 """Since Linux 6.5 (asm-generic/socket.h)."""
 
@@ -46,6 +50,24 @@ def is_trusted(sock: _socket.socket) -> bool:
             os.close(pidfd)
     ours = _confinement("self")
     return theirs[0] <= ours[0] and (not theirs[0] or theirs[1] <= ours[1])
+
+
+def operator(sock: _socket.socket) -> Operator:
+    """Who is at the other end of a connected socket, for events."""
+    from ..egress.questions import Operator
+
+    credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return Operator(uid=uid, pid=pid, command=name_of(pid))
+
+
+def name_of(pid: int) -> str:
+    """The name of a process, as of proc(5) ``comm``; empty when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            return file.readall().decode("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return ""
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -240,7 +240,7 @@ class _Output:
         except BlockingIOError:
             pass
         except OSError as error:
-            if error.errno != errno.EPIPE:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 self.problem = f"{self._name}: {error.strerror}"
             self.close()
 

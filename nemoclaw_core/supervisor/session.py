@@ -128,6 +128,21 @@ class Session:
         return self._context.sandbox
 
     @property
+    def plan(self) -> dict[str, Any]:
+        """What it was built from, encoded."""
+        return self._plan
+
+    @property
+    def context(self) -> Context:
+        """What its events have in common."""
+        return self._context
+
+    @property
+    def log(self) -> EventLog:
+        """Where its events go."""
+        return self._log
+
+    @property
     def owner(self) -> tuple[int, int] | None:
         """User and group that the sandbox's commands run as; None = the caller's."""
         for step in self._plan["steps"]:

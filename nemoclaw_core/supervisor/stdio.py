@@ -41,7 +41,7 @@ def _must_be_copied(number: int) -> bool:
 
 
 def _check_connected(number: int) -> None:
-    sock = _socket.socket(fileno=os.dup(number))
+    sock = _opened(number, number)
     try:
         stream = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE) == _socket.SOCK_STREAM
         listens = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
@@ -50,6 +50,17 @@ def _check_connected(number: int) -> None:
     if listens or not stream:
         what = "a socket that listens" if listens else "a socket without a connection's order"
         raise UsageError(f"{NAMES[number]} is {what}", remedy=_PIPE)
+
+
+def _opened(number: int, stream: int) -> _socket.socket:
+    copy = os.dup(number)
+    try:
+        return _socket.socket(fileno=copy)
+    except OSError:
+        # open(2), O_PATH: a descriptor of the socket's file.
+        os.close(copy)
+        what = f"{NAMES[stream]} is the name of a socket, and no connection"
+        raise UsageError(what, remedy=_PIPE) from None
 
 
 def check_given(number: int, stream: int) -> None:
@@ -64,7 +75,7 @@ def check_given(number: int, stream: int) -> None:
     if stat.S_ISDIR(mode):
         what = "a directory of the host"
     elif stat.S_ISSOCK(mode):
-        sock = _socket.socket(fileno=os.dup(number))
+        sock = _opened(number, stream)
         try:
             if sock.family != _socket.AF_UNIX:
                 what = "a socket of the host's network"

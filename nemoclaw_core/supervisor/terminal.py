@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _DEFAULT_SIZE = (24, 80)
 _MOMENT = 0.05
+# Of xterm(1): a program takes a screen of its own, and gives it back (l).
+_SCREENS = (b"\x1b[?1049", b"\x1b[?1047", b"\x1b[?47")
 _LITTLE = 64
 
 
@@ -49,6 +51,9 @@ class Relay:
         self._output = next((d for d in (1, 2) if d in ttys), self._tty)
         self._saved: list[Any] | None = None
         self._pending = b""
+        self._seen = b"\n"
+        self._own_screen = False
+        self._untold: list[str] = []
         self._unshown = b""
         self._over = False
         self._sink, self._chunk = _own(self._output)
@@ -149,6 +154,7 @@ class Relay:
             if error.errno != errno.EIO:
                 raise
         if self._unshown:
+            self._follow(self._unshown)
             self._show()
         else:
             self._over = True  # Nobody can write any more.
@@ -164,6 +170,34 @@ class Relay:
             if error.errno != errno.EIO:
                 raise
             self._unshown = b""  # The user's terminal hung up: nobody looks any more.
+
+    def tell(self, line: str) -> None:
+        """Show a line of nemoclaw's own. While a program has the whole screen, the bell rings, and
+        the line follows when it gives the screen back. One that nobody would see is left out."""
+        if len(self._unshown) > 2 * _CHUNK:
+            return
+        if self._own_screen:
+            self._untold.append(line)
+            self._unshown += b"\a"
+        else:
+            start = "" if self._seen.endswith(b"\n") else "\r\n"
+            # The terminal is raw, mostly.
+            self._unshown += f"{start}{line}\r\n".encode("utf-8", "replace")
+            self._seen = b"\n"
+        self._show()
+
+    def _follow(self, data: bytes) -> None:
+        """Learn from what is about to be shown where a line of our own would land."""
+        text = self._seen + data
+        self._seen = text[-8:]  # a sequence may be in two pieces
+        last, where = max((text.rfind(each), each) for each in _SCREENS)
+        if last < 0:
+            return
+        self._own_screen = text[last + len(where) :][:1] == b"h"
+        if not self._own_screen:
+            untold, self._untold = self._untold, []
+            for line in untold:
+                self.tell(line)
 
     def drain(self, stop: int, patience: float | None, *, ended: bool) -> None:
         """Show the rest, and let go of the master.

@@ -20,6 +20,10 @@ from nemoclaw_hookspecs import (
 
 from nemoclaw_core.egress.rules import Ruleset
 
+from .grounds import gated, outside
+
+__all__ = ["gated", "outside"]
+
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties: a machine with other work to do is slow now and then, and that is no failure."""
 

@@ -1,160 +1,17 @@
-"""`nemoclaw run` with rules for the network: real clients inside, servers of ours outside.
-
-The names are in a hosts file that only nemoclaw sees, outside: a mount namespace of the test's has
-it in place of /etc/hosts, and the servers' authority among the trusted ones.
-"""
+"""`nemoclaw run` with rules for the network: real clients inside, servers of ours outside."""
 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
-import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
-from ..desks import Desk
-
-NAMES = ("api.test", "judged.test", "other.test")
-_PLACE = (
-    "mount --bind $1 /etc/hosts && mount --bind $2 /etc/ssl/certs/ca-certificates.crt && "
-    'shift 2 && exec "$@"'
-)
-
-
-class Pages(http.server.BaseHTTPRequestHandler):
-    """Says which path was asked for."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = f"page {self.path}\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Not on the tests' output."""
-
-
-@attrs.frozen(kw_only=True)
-class Outside:
-    """The servers, and the files by which nemoclaw finds and trusts them."""
-
-    plain: int
-    secure: int
-    hosts: Path
-    authorities: Path
-
-
-@pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    if os.getuid() != 0:
-        pytest.skip("names for the servers need a mount over /etc/hosts")
-    folder = tmp_path_factory.mktemp("outside")
-    folder.chmod(0o755)
-    hosts, key, certificate = folder / "hosts", folder / "key.pem", folder / "certificate.pem"
-    hosts.write_text(f"127.0.0.1 localhost {' '.join(NAMES)}\n")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=outside",
-         "-addext", f"subjectAltName={','.join(f'DNS:{name}' for name in NAMES)}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    authorities = folder / "authorities.pem"
-    authorities.write_text(certificate.read_text())
-    for file in (hosts, authorities):
-        file.chmod(0o644)
-    plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    secure = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    secure.socket = context.wrap_socket(secure.socket, server_side=True)
-    threads = [threading.Thread(target=each.serve_forever) for each in (plain, secure)]
-    for thread in threads:
-        thread.start()
-    yield Outside(
-        plain=plain.server_port,
-        secure=secure.server_port,
-        hosts=hosts,
-        authorities=authorities,
-    )
-    for server in (plain, secure):
-        server.shutdown()
-        server.server_close()
-    for thread in threads:
-        thread.join()
-
-
-@attrs.frozen
-class Gated:
-    """A desk whose sandboxes reach servers outside, as far as the policy lets them."""
-
-    desk: Desk
-    outside: Outside
-
-    def policy(self, rules: str, name: str = "policies.toml", **settings: str) -> str:
-        """Write a policy beside the work directory; returns its path."""
-        file = self.desk.base / name
-        lines = "".join(f"{key} = {value}\n" for key, value in settings.items())
-        file.write_text(
-            "version = 1\n[policy.default]\nextends = ['default']\n"
-            f"[policy.default.network]\nmode = 'proxy'\n{lines}{rules}"
-        )
-        os.chown(file, self.desk.user.uid, self.desk.user.gid)
-        return str(file)
-
-    def rule(self, host: str, **keys: str) -> str:
-        """An ``[[allow]]`` table for both servers of a name."""
-        ports = f"[{self.outside.plain}, {self.outside.secure}]"
-        written = {"host": f"'{host}'", "ports": ports, "addresses": "['127.0.0.1/32']", **keys}
-        lines = "".join(f"{key} = {value}\n" for key, value in written.items())
-        return f"[[policy.default.network.allow]]\n{lines}"
-
-    def command(self, *arguments: str) -> list[str]:
-        """A command line of nemoclaw where it sees the servers."""
-        user = self.desk.user
-        become = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups"]
-        return [
-            "unshare", "-m", "sh", "-c", _PLACE, "sh",
-            str(self.outside.hosts), str(self.outside.authorities),
-            *become, *user.nemoclaw, *arguments,
-        ]  # fmt: skip
-
-    def run(self, policy: str, script: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell script inside, to its end."""
-        return subprocess.run(
-            self.command("run", "-p", policy, *options, "--", "bash", "-c", script),
-            cwd=self.desk.folder("inside"),
-            env=self.desk.environment("inside"),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """What a sandbox's log says."""
-        log = self.desk.base / "inside/state/nemoclaw" / name / "events.jsonl"
-        return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-@pytest.fixture
-def gated(desk: Desk, outside: Outside) -> Gated:
-    desk.needs("curl")
-    return Gated(desk, outside)
-
-
-DIRECT = "unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; "
-WAYS = pytest.mark.parametrize("way", ["", DIRECT], ids=["proxied", "direct"])
+from .grounds import DIRECT, WAYS, Gated
 
 
 @WAYS
@@ -184,6 +41,16 @@ def test_a_denial_can_be_read_and_is_logged(gated: Gated, way: str) -> None:
         (event,) = [e for e in events if e["metadata"]["event_code"] == "request-denied"]
         assert event["http_request"]["url"]["path"] == "/c"
         assert "policies.toml" in event["unmapped"]["origin"]
+
+
+def test_a_program_that_knows_no_proxy_can_read_why_a_port_is_refused(gated: Gated) -> None:
+    policy = gated.policy(gated.rule("api.test", ports=f"[{gated.outside.secure}]"))
+    url = f"http://api.test:{gated.outside.plain}/x"
+    done = gated.run(policy, f"{DIRECT}curl -sS {url}", "--name", "box")
+    denial = json.loads(done.stdout)
+    assert (denial["error"], denial["rule"]) == ("policy_denied", "port")
+    (event,) = [e for e in gated.events("box") if e["metadata"]["event_code"] == "egress-denied"]
+    assert str(gated.outside.plain) in event["message"]
 
 
 def test_the_servers_name_in_the_tls_hello_must_be_the_one_that_was_dialled(gated: Gated) -> None:
@@ -338,6 +205,28 @@ def test_a_rule_for_an_executable_is_for_no_other(gated: Gated, way: str) -> Non
     # A child of an allowed program has no right of its own, nor has a copy under another path.
     copied = f"cp /usr/bin/curl ./curl; {way}./curl -sS {url}"
     assert "page" not in gated.run(policy, copied).stdout
+
+
+def test_a_caller_is_known_where_redirection_has_changed_its_port(gated: Gated) -> None:
+    """One source port towards two ports of a server; and another connection like the second."""
+    python = os.path.realpath("/usr/bin/python3")
+    policy = gated.policy(gated.rule("api.test", binaries=f"['{python}']"))
+    script = (
+        "import socket\n"
+        "def dial(port, source):\n"
+        "    s = socket.socket()\n"
+        "    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+        "    s.bind(('', source))\n"
+        "    s.connect((socket.gethostbyname('api.test'), port))\n"
+        "    return s\n"
+        f"other = dial({gated.outside.plain}, 40001)\n"
+        f"first = dial({gated.outside.secure}, 40000)\n"
+        f"second = dial({gated.outside.plain}, 40000)\n"
+        "second.sendall(b'GET /x HTTP/1.0\\r\\nHost: api.test\\r\\n\\r\\n')\n"
+        "print(second.makefile().read())\n"
+    )
+    done = gated.run(policy, f'{python} -c "{script}"', "--name", "box")
+    assert "page /x" in done.stdout, (done.stderr, gated.events("box")[-3:])
 
 
 def test_an_executable_can_be_pinned(gated: Gated) -> None:

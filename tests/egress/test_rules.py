@@ -8,11 +8,12 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nemoclaw_hookspecs import Caller, EgressRequest, NetworkPolicy, NetworkRule
+from nemoclaw_hookspecs import Caller, EgressRequest, HttpRequest, NetworkPolicy, NetworkRule
 
 from nemoclaw_core import globs
 from nemoclaw_core.egress.hosts import NotAHost, canonical
-from nemoclaw_core.egress.rules import REASONS, Ruleset
+from nemoclaw_core.egress.reasons import REASONS
+from nemoclaw_core.egress.rules import Ruleset
 
 from .conftest import CALM, CURL, GIT, connection, request, rule, ruleset
 
@@ -232,6 +233,54 @@ def test_a_header_that_says_another_method_is_believed() -> None:
     assert code(rules, request("POST", "/a", X_HTTP_Method_Override="delete")) == "deny-http"
     assert code(rules, request("POST", "/a", X_HTTP_Method="PUT")) == "method"
     assert code(rules, request("POST", "/a", X_Method_Override="GET")) == "allow"
+    anything = ruleset(rule("api.test", http=["* /**"], deny=["DELETE /**"]))
+    for twice in ("DELETE, DELETE", "GET,delete", "delete, GET"):
+        asked = request("POST", "/a", X_HTTP_Method_Override=twice)
+        assert code(anything, asked) == "deny-http"
+
+
+def test_underscores_hide_no_header() -> None:
+    """To a server with CGI's names they are dashes."""
+    rules = ruleset(rule("api.test", http=["GET,POST /**"]))
+    for name in ("X_HTTP_Method_Override", "x-http_method-override"):
+        http = HttpRequest(method="POST", path="/a", headers={name: "PUT"})
+        asked = attrs.evolve(request("POST", "/a"), http=http)
+        assert code(rules, asked) == "method"
+
+
+def test_a_header_that_says_another_path_is_believed() -> None:
+    rules = ruleset(rule("api.test", http=["GET /open/**", "GET /b"], deny=["* /b/c"]))
+    for name in ("X_Original_URL", "X_Rewrite_URL"):
+        for path, expected in {
+            "/open/b": "allow",
+            "/b": "allow",
+            "/other": "path",
+            "/open/%2e%2e/other": "path",
+            "/B/C": "deny-http",
+            "/open/b?admin=1": "malformed-path",
+            "http://api.test/b": "malformed-path",
+            "/b, /other": "malformed-path",
+        }.items():
+            assert (
+                code(rules, request("GET", "/open/a", "api.test", CURL, **{name: path})) == expected
+            ), path
+
+
+def test_a_header_that_says_another_host_is_believed() -> None:
+    rules = ruleset(rule("api.test", http=["GET /**"]))
+    for name, value, expected in (
+        ("X_Forwarded_Host", "api.test", "allow"),
+        ("X_Forwarded_Host", "api.test:443, API.test.", "allow"),
+        ("X_Forwarded_Host", "api.test, other.test", "host-mismatch"),
+        ("X_Original_Host", "other.test", "host-mismatch"),
+        ("X_Host", "other.test", "host-mismatch"),
+        ("Forwarded", "for=192.0.2.1;proto=https", "allow"),
+        ("Forwarded", 'for=192.0.2.1;HOST="api.test:443"', "allow"),
+        ("Forwarded", "for=192.0.2.1, host=other.test", "host-mismatch"),
+    ):
+        assert code(rules, request("GET", "/a", "api.test", CURL, **{name: value})) == expected, (
+            value
+        )
 
 
 def test_rules_for_one_host_add_up_and_any_denial_wins() -> None:

@@ -27,6 +27,12 @@ host = "api.github.com"
 http = [{ methods = ["GET"], path = "/repos/**" }]
 
 [[policy.default.network.allow]]
+host = "mcp.test"
+http = [
+  { methods = ["GET", "POST"], path = "/mcp", rpc = [{ method = "tools/call", tool = "read_*" }] },
+]
+
+[[policy.default.network.allow]]
 host = "*.example.com"
 ports = [22]
 binaries = ["BINARY"]
@@ -114,6 +120,23 @@ def test_a_program_can_be_named(attempt: Try, tmp_path: Path) -> None:
     os.symlink(tmp_path / "program", tmp_path / "link")
     status, _, _ = attempt("--binary", str(tmp_path / "link"), "a.example.com:22")
     assert status == 0
+
+
+def test_a_body_and_a_message_can_be_named(attempt: Try, tmp_path: Path) -> None:
+    text = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "%s"}}'
+    (tmp_path / "body").write_text(text % "read_file")
+    status, out, _ = attempt("--method", "POST", "https://mcp.test/mcp")
+    assert status == 1
+    assert "write one with --data" in out
+    status, out, _ = attempt("--data", f"@{tmp_path / 'body'}", "https://mcp.test/mcp")
+    assert (status, "tools/call read_file" in out) == (0, True)
+    status, out, _ = attempt("--data", text % "drop", "https://mcp.test/mcp")
+    assert (status, " rpc: tools/call drop: " in out) == (1, True)
+    status, out, _ = attempt("wss://mcp.test/mcp")
+    assert (status, "write one with --message" in out) == (0, True)
+    for tool, expected in (("read_file", 0), ("drop", 1)):
+        assert attempt("--message", text % tool, "wss://mcp.test/mcp")[0] == expected
+    assert attempt("--data", "@/does/not/exist", "https://mcp.test/mcp")[0] == 2
 
 
 def test_it_needs_nothing_of_this_host(attempt: Try) -> None:

@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_nothing_behind(
     real = os.write
 
     def failing(fd: int, data: bytes) -> int:
-        if when == "at once" or len(data) < 500:
+        if when == "at once" or len(data) < 600:
             raise OSError(number, os.strerror(number))
         return real(fd, data[:600])
 

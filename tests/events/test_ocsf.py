@@ -19,7 +19,9 @@ from ocsf_json_schema import (  # type: ignore[import-untyped]
     get_ocsf_schema,
 )
 
-from nemoclaw_core.events import chain, network, ocsf, text
+from nemoclaw_core.egress import changes as changes_module
+from nemoclaw_core.egress.questions import Answer, Operator, Question
+from nemoclaw_core.events import chain, credentials, network, ocsf, text
 from nemoclaw_core.events.record import PROFILES, Context
 
 if TYPE_CHECKING:
@@ -53,8 +55,38 @@ def egress(host: str, path: str = "") -> EgressRequest:
     )
 
 
-def verdict(action: Literal["allow", "deny"], word: str = "x") -> EgressVerdict:
+def verdict(action: Literal["allow", "deny", "hold"], word: str = "x") -> EgressVerdict:
     return EgressVerdict(action=action, rule=word, reason=word, origin=word, remedy=word)
+
+
+def operator(word: str) -> Operator:
+    return Operator(uid=1000, pid=7, command=word)
+
+
+def answer(allow: bool, word: str) -> Answer:
+    return Answer(allow=allow, scope="once", by=operator(word))
+
+
+def question(word: str) -> Question:
+    return Question(sandbox="box", id="1", host=word, port=443, reason=word, remaining=119.9)
+
+
+def reloaded(word: str, count: int) -> dict[str, Any]:
+    rule = {
+        "name": (word * 200)[:60_000],
+        "host": "h" * 253,
+        **dict.fromkeys(["ports", "tls", "http"], word[:9000]),
+    }
+    changed = {**rule, "ports": 1, "tls": 1, "http": 1}
+    changes = changes_module.compare({}, {word: 1}, [rule] * count, [changed] * count)
+    return network.policy_reloaded(
+        context(),
+        policy=(word, "b" * 64, 2),
+        changes=changes_module.as_data(changes),
+        told=changes_module.told(changes),
+        by=operator(word),
+        cause="command",
+    )
 
 
 EVENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
@@ -109,8 +141,26 @@ EVENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "request denied": lambda word: network.egress_judged(
         context(), egress("api.test", path="/x"), verdict("deny", word)
     ),
-    "reloaded": lambda word: network.policy_reloaded(context(), policy=word, changes=[word]),
-    "reload refused": lambda word: network.reload_refused(context(), policy=word, keys=[word]),
+    "connection approved": lambda word: network.egress_judged(
+        context(), egress("api.test"), verdict("allow", word), answer(True, word)
+    ),
+    "request refused by an operator": lambda word: network.egress_judged(
+        context(), egress("api.test", path="/x"), verdict("deny", word), answer(False, word)
+    ),
+    "connection held": lambda word: network.egress_held(
+        context(), egress("api.test"), verdict("hold", word), question(word)
+    ),
+    "request held": lambda word: network.egress_held(
+        context(), egress("api.test", path=f"/{word}"), verdict("hold"), question(word)
+    ),
+    "reloaded": lambda word: reloaded(word, 1),
+    "reloaded, all new": lambda word: reloaded(word, 1000),
+    "reload refused": lambda word: network.reload_refused(
+        context(), policy=word, reason=word, keys=[word] * 99, by=operator(word), cause="watch"
+    ),
+    "placeholder elsewhere": lambda word: credentials.credential_elsewhere(
+        context(word), egress("api.test", path="/x"), credential=word, place=f"the header {word}"
+    ),
     "started": lambda word: ocsf.nemoclaw_started(context(word)),
     "started without policy": lambda word: ocsf.nemoclaw_started(Context("box")),
     "stopped": lambda word: ocsf.nemoclaw_stopped(context()),
@@ -193,7 +243,7 @@ def test_the_codes_are_known(name: str) -> None:
     code = record["metadata"]["event_code"]
     begins = code in ("process-launched", "nemoclaw-started", "layer-applied", "gap-left")
     # What cannot be logged is denied, and changes nothing.
-    begins = begins or code.startswith(("egress-", "request-", "policy-", "reload-"))
+    begins = begins or code.startswith(("egress-", "request-", "policy-", "reload-", "credential-"))
     assert begins != (code in ocsf.ENDINGS)
 
 

@@ -46,6 +46,7 @@ def test_every_fact_has_an_answer(here: dict[int, Examination], user: int) -> No
         "landlock",
         "seccomp",
         *(f"namespace.{kind}" for kind in NAMESPACES),
+        "nftables",
         "idmapped-mounts",
         "cgroup.pids",
         "cgroup.memory",

@@ -40,7 +40,11 @@ def whole_plan() -> dict[str, Any]:
             step("directory", target="/run"),
             step("symlink", target="/bin", text="usr/bin"),
             step(
-                "file_mount", target="/etc/passwd", content="root:x:0:0::/:/bin/sh\n", generated=""
+                "file_mount",
+                target="/etc/passwd",
+                content="root:x:0:0::/:/bin/sh\n",
+                generated="",
+                optional=False,
             ),
             step("mask", target="/usr/secret", kind="directory"),
             step("proc", target="/proc", masked=["keys"]),

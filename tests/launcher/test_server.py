@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nemoclaw_core.launcher import server, wire
+from nemoclaw_core.launcher.sockets import outermost
 from nemoclaw_core.supervisor.launcher import Launcher
 
 
@@ -120,10 +121,11 @@ def ends_within(seconds: float, process: int) -> None:
 def alone() -> Iterator[tuple[_socket.socket, int]]:
     """A launcher, and the end of its socket that its supervisor holds."""
     ours, theirs = wire.pair()
+    supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        server.become_launcher(theirs)
+        server.become_launcher(theirs, supervisor)
     theirs.close()
     yield ours, pid
     ours.close()
@@ -189,3 +191,13 @@ def test_every_kind_of_report_has_a_number_of_its_own() -> None:
     kinds = [value for value in kinds if value not in (wire.MAX_REQUEST, wire.MAX_DESCRIPTORS)]
     assert len(kinds) > 9
     assert len(set(kinds)) == len(kinds)
+
+
+def test_the_outermost_of_many_directories_are_found_at_once() -> None:
+    folders = ["/a", "/a-b", "/a/x", "/a-b/c", "/b/c", "/b/c/d", "/ab"]
+    assert sorted(outermost(folders)) == ["/a", "/a-b", "/ab", "/b/c"]
+    assert outermost(["/x", "/"]) == ["/"]
+    began = time.monotonic()
+    many = [f"/home/{number}" for number in range(20000)]
+    assert len(outermost(many)) == 20000
+    assert time.monotonic() - began < 2

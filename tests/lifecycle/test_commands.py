@@ -253,7 +253,10 @@ def confined(cli: Any, how: str, *arguments: str) -> subprocess.CompletedProcess
 def test_an_agent_that_sees_the_socket_cannot_use_another_sandbox(cli: Any, detached: str) -> None:
     """As on a host that cannot build a view: the agent has its user's id, and sees the path."""
     for how in ("privileges", "privileges filter"):
-        for request in (("exec", "worker", "--", "id"), ("stop", "worker")):
+        for request in (
+            ("exec", "worker", "--", "id"), ("stop", "worker"), ("pending", "worker"),
+            ("approve", "worker", "1"), ("deny", "worker"),
+        ):  # fmt: skip
             done = confined(cli, how, *request)
             assert done.returncode == 125, done
             assert b"refused" in done.stderr

@@ -176,3 +176,71 @@ def test_a_swapped_work_directory_does_not_lead_the_clean_up_elsewhere(
     process.communicate(b"\n", timeout=10)
     assert (victim / ".git/hooks").is_dir()
     assert not list((cli.work / "aside").iterdir())
+
+
+FORKED = """import os, sys, time
+from nemoclaw_core import Sandbox
+box = Sandbox()
+running = box.start(["sleep", sys.argv[1]])
+worker = os.fork()
+if worker == 0:
+    time.sleep(30)
+    os._exit(0)
+print(worker, flush=True)
+sys.stdin.readline()
+began = time.monotonic()
+box.close()
+print(time.monotonic() - began, flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["closed", "killed"])
+def test_a_worker_that_its_supervisor_has_forked_keeps_no_agent(
+    cli: Any, marker: str, way: str
+) -> None:
+    """It has the supervisor's end of every socket, and outlives the supervisor."""
+    program = [cli.program[0], "-c", FORKED, marker]
+    process = subprocess.Popen(
+        program,
+        cwd=cli.work,
+        env=cli.environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    try:
+        assert wait_for(lambda: alive(marker))
+        agents = alive(marker)
+        if way == "closed":
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert float(process.stdout.readline()) < 5
+        else:
+            process.kill()
+        process.wait(10)
+        assert wait_for(lambda: not running(agents), 2)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+
+
+def test_a_worker_may_close_what_is_its_supervisors(cli: Any, marker: str) -> None:
+    program = [
+        cli.program[0],
+        "-c",
+        """import os, sys, subprocess
+from nemoclaw_core import Sandbox
+with Sandbox() as box:
+    if os.fork() == 0:
+        box.close()
+        os._exit(0)
+    assert os.wait()[1] == 0
+    assert box.run(["echo", "on"], capture_output=True).stdout == b"on\\n"
+""",
+    ]
+    done = subprocess.run(program, cwd=cli.work, env=cli.environment, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -318,16 +318,10 @@ def test_a_dry_run_calls_what_no_file_says_a_default(cli: Any) -> None:
 
 CLOSED = "grep -c : /proc/net/dev"
 RULES = '[[policy.default.network.allow]]\nhost = "api.github.com"\n'
-UNBUILT = {
-    'network.unknown = "ask"\n': "5 policy.default.network.unknown: holding unknown connections",
-    f'{RULES}credential = "key"\n[credential.key]\nfrom_env = "KEY"\n': (
-        "5 policy.default.network.allow[0]: credential 'key'"
-    ),
-}
 
 
 @pytest.mark.parametrize("compatibility", ["strict", "best-effort"])
-@pytest.mark.parametrize("rules", ["", RULES, *UNBUILT])
+@pytest.mark.parametrize("rules", ["", RULES])
 def test_a_policy_with_a_proxy_does_what_its_page_says(
     cli: Any, compatibility: str, rules: str
 ) -> None:
@@ -335,14 +329,8 @@ def test_a_policy_with_a_proxy_does_what_its_page_says(
     best = "" if compatibility == "strict" else 'filesystem.compatibility = "best-effort"\n'
     file = policy(cli, f"{head}{best}{rules}")
     done = cli.run("run", "-p", file, "--", "sh", "-c", CLOSED)
-    text = done.stderr.decode()
-    if rules in UNBUILT and compatibility == "strict":
-        assert done.returncode == 125
-        assert f"{file}:{UNBUILT[rules]}" in text
-        assert "remedy: " in text
-        return
     assert (done.returncode, done.stdout) == (0, b"1\n")  # the loopback, and nothing else
-    assert ("not enforced (netns): " in text) == (rules in UNBUILT)
+    assert b"not enforced (netns)" not in done.stderr
 
 
 def test_what_a_plugin_hides_is_not_blamed_on_a_line_of_deny() -> None:

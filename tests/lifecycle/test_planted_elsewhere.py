@@ -120,3 +120,26 @@ def test_a_policy_of_an_agent_of_roots_is_not_used_by_others(
         )
         assert done.returncode == status, done.stderr
         assert said in done.stdout + done.stderr
+
+
+HOME = """version = 1
+[policy.home]
+extends = ["default"]
+filesystem.write = ["~"]
+"""
+
+
+def test_the_default_policy_of_a_start_with_other_variables_is_not_written(cli: Any) -> None:
+    """The attack: while XDG_CONFIG_HOME names another directory, the usual one is an agent's."""
+    file = cli.home.parent / "home.toml"
+    file.write_text(HOME)
+    file.chmod(0o644)
+    plant = (
+        "mkdir -p ~/.config/nemoclaw; echo planted > ~/.config/nemoclaw/policies.toml; touch ~/x"
+    )
+    done = cli.run("run", "--policy", f"{file}:home", "--", "/bin/sh", "-c", plant)
+    assert done.returncode == 0, done.stderr
+    assert (cli.home / "x").exists(), "what it may write it can"
+    assert not (cli.home / ".config/nemoclaw/policies.toml").exists()
+    del cli.environment["XDG_CONFIG_HOME"]
+    assert cli.sandbox("true").returncode == 0

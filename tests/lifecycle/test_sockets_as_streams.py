@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -141,3 +142,16 @@ def test_the_agent_of_a_client_that_has_gone_gets_sigpipe(cli: Any) -> None:
     assert outside.recv(2) == b"y\n"
     outside.close()
     assert process.wait(30) == -13
+
+
+def test_the_name_of_a_socket_is_no_stream(cli: Any) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{cli.work}/s")
+        name = os.open(cli.work / "s", os.O_PATH)
+        try:
+            done = cli.sandbox("true", stdin=name)
+        finally:
+            os.close(name)
+    assert done.returncode == 2, done.stderr
+    assert b"no connection" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("nemoclaw_core", "nemoclaw_hookspecs", "nemoclaw_plugin_", "nemoclaw_testing")
 # The import name of a requirement, where it is not the requirement's own.
-IMPORT_NAMES = {"attrs": {"attr", "attrs"}}
+IMPORT_NAMES = {"attrs": {"attr", "attrs"}, "graphql-core": {"graphql"}}
 
 
 def for_types(tree: ast.AST) -> set[ast.AST]:

@@ -172,6 +172,7 @@ def test_the_encoded_form_is_the_agreed_one() -> None:
                 "status": "partial",
                 "required": True,
                 "gaps": [{"what": "w", "consequence": "c", "remedy": "r", "origin": "o"}],
+                "notes": [],
             }
         ],
         "environment": {"CI": "1"},

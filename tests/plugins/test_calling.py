@@ -76,6 +76,7 @@ WRONG = {
     "route_inference": ["'local'"],
     "inspect_response": ["'deny'"],
     "serve_inference": ["1", "object()"],
+    "fetch_credential": ["b'secret'", "['secret']"],
     "on_event": ["1"],
     "post_exit": ["0"],
 }
@@ -98,6 +99,7 @@ RIGHT = {
     "authorize_egress": ["None", "EgressDecision(action='deny', rule='x')"],
     "classify_prompt": ["[]", "()"],
     "serve_inference": ["None", "B()"],
+    "fetch_credential": ["None", "'secret'"],
     "on_event": ["None"],
     "post_exit": ["None"],
 }

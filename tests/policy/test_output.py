@@ -18,7 +18,8 @@ import tomli
 
 from nemoclaw_core import cli
 from nemoclaw_core.policy import diff, explain, load, permits
-from nemoclaw_core.policy.document import PolicyTable, key_name
+from nemoclaw_core.policy.document import PolicyTable
+from nemoclaw_core.policy.fields import key_name
 from nemoclaw_core.policy.files import SHIPPED
 from nemoclaw_core.policy.jsonschema import schema
 from nemoclaw_core.policy.lines import Lines
@@ -173,7 +174,8 @@ def test_explain_shows_network_and_inference_and_no_option_of_a_backend(ground: 
 
 
 def test_explain_leaves_no_key_of_a_policy_out(ground: Ground) -> None:
-    policy = resolved(NETWORK, ground.context)
+    asking = NETWORK.replace("[policy.low]\n", "[policy.low]\nnetwork.unknown = 'ask'\n", 1)
+    policy = resolved(asking, ground.context)
     shown = {(each.domain, each.key.partition(".")[0]) for each in explain.values(policy)}
     for section in attrs.fields(attrs.resolve_types(PolicyTable)):
         if section.name == "extends":

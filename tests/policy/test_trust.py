@@ -138,6 +138,19 @@ def test_the_users_own_file_is_used_below_a_written_home(ground: Ground) -> None
     assert used(ground, ground.root / "elsewhere") == 7
 
 
+def test_the_users_own_file_elsewhere_is_no_agents(ground: Ground) -> None:
+    """The attack: the starts before knew nothing of the directory that this one's XDG_CONFIG_HOME
+    names, so an agent could write there."""
+    path = plant(ground.home / "mine/nemoclaw")
+    context = attrs.evolve(ground.context, config_dir=str(path.parent))
+    assert load(context=context).process.max_processes == 999
+    trust.record_writable(view(ground.home))
+    with pytest.raises(PolicyError, match="an agent may have written it"):
+        load(context=context)
+    trust.trust(str(path), digest(path.read_bytes()))
+    assert load(context=context).process.max_processes == 999
+
+
 def test_a_work_directory_below_another_ones_is_not_its_own_master(ground: Ground) -> None:
     inner = ground.work / "inner"
     plant(inner, MINE)

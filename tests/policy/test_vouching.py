@@ -144,3 +144,20 @@ def test_what_cannot_be_told_is_said(
     answer("n\n")
     assert command.main(["trust", str(plant(ground.work / "below", text))]) == 1
     assert "cannot be told here" in capsys.readouterr().out
+
+
+def test_the_weightiest_grant_is_shown_first(
+    ground: Ground, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The attack: names that sort before it, so that it is one of those that are only counted."""
+    crowd = [ground.root / f"a{number:02}" for number in range(50)]
+    for each in crowd:
+        each.mkdir()
+    reads = ", ".join(f"'{each}'" for each in crowd)
+    body = f"read = [{reads}]\nwrite = ['{ground.home}']\n"
+    text = f"version = 1\n[policy.default.filesystem]\n{body}"
+    answer("n\n")
+    command.main(["trust", str(plant(ground.work / "below", text))])
+    told = capsys.readouterr().out
+    grants = [line for line in told.splitlines() if "+ filesystem:" in line and "->" in line]
+    assert "nothing -> write" in grants[0]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from nemoclaw_hookspecs import Origin, PathRule, Policy
 
-from nemoclaw_core.policy import load, permits
+from nemoclaw_core.policy import Context, load, permits
 
 from .conftest import Ground
 
@@ -136,3 +137,17 @@ def test_no_policy_can_grant_a_wall_back(ground: Ground) -> None:
     policy = ground.filesystem("read = ['~']\nwrite = ['~/.config']")
     assert permits(policy, f"{ground.home}/.config/x") == "write"
     assert permits(policy, f"{ground.context.config_dir}/x") is None
+
+
+@pytest.mark.parametrize("name", ["CONFIG", "CACHE", "STATE"])
+def test_the_directories_of_a_start_without_the_variables_are_denied_too(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The attack: an agent whose start kept them elsewhere writes the next start's default policy,
+    plan, or note of what its user vouched for."""
+    usual = {"CONFIG": ".config", "CACHE": ".cache", "STATE": ".local/state"}[name]
+    monkeypatch.setenv("HOME", str(ground.home))
+    monkeypatch.setenv(f"XDG_{name}_HOME", str(ground.root / "elsewhere"))
+    policy = ground.filesystem("write = ['~']", private_paths=Context.at("/").private_paths)
+    assert permits(policy, f"{ground.home}/{usual}/nemoclaw/x") is None
+    assert permits(policy, f"{ground.home}/{usual}/other") == "write"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         EgressVerdict,
         HttpRequest,
         NetworkService,
+        OutgoingRequest,
     )
     from .errors import (
         CommandNotExecutable,
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
     from .policy import (
         BackendPolicy,
         BinaryRule,
+        CredentialPolicy,
         FilesystemPolicy,
+        GraphqlRule,
         HttpRule,
         InferencePolicy,
         InferenceRule,
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
         PluginPolicy,
         Policy,
         ProcessPolicy,
+        RpcRule,
+        SecretSource,
         SyscallPolicy,
     )
     from .seal import (
@@ -108,6 +113,7 @@ _MODULES = {
         "EgressVerdict",
         "HttpRequest",
         "NetworkService",
+        "OutgoingRequest",
     ),
     "errors": (
         "CommandNotExecutable",
@@ -140,7 +146,9 @@ _MODULES = {
     "policy": (
         "BackendPolicy",
         "BinaryRule",
+        "CredentialPolicy",
         "FilesystemPolicy",
+        "GraphqlRule",
         "HttpRule",
         "InferencePolicy",
         "InferenceRule",
@@ -152,6 +160,8 @@ _MODULES = {
         "PluginPolicy",
         "Policy",
         "ProcessPolicy",
+        "RpcRule",
+        "SecretSource",
         "SyscallPolicy",
     ),
     "seal": (
@@ -205,6 +215,7 @@ __all__ = [
     "Caller",
     "CommandNotExecutable",
     "CommandNotFound",
+    "CredentialPolicy",
     "Devices",
     "Directory",
     "DropCapabilities",
@@ -221,6 +232,7 @@ __all__ = [
     "FilesystemPolicy",
     "Finding",
     "Gap",
+    "GraphqlRule",
     "Host",
     "Hostname",
     "HttpRequest",
@@ -249,6 +261,7 @@ __all__ = [
     "NoNewPrivileges",
     "Operation",
     "Origin",
+    "OutgoingRequest",
     "PathRule",
     "Plan",
     "PluginError",
@@ -261,7 +274,9 @@ __all__ = [
     "Receipt",
     "Rlimit",
     "Route",
+    "RpcRule",
     "SeccompFilter",
+    "SecretSource",
     "Segment",
     "Service",
     "SessionKeyring",

@@ -28,12 +28,36 @@ class Caller:
 
 @attrs.frozen(slots=True, kw_only=True)
 class HttpRequest:
-    """The part of an inspected request that is judged. The body is not in it."""
+    """The part of an inspected request that is judged."""
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytes | None = attrs.field(default=None, repr=False)
+    """The whole body without its framing, if a verdict has asked for it (``needs_body``)."""
+    websocket: bool = False
+    """It asks to become a WebSocket."""
+    message: bytes | None = attrs.field(default=None, repr=False)
+    """A whole text message (UTF-8) that the client sends on the WebSocket that this request has
+    opened; the request is judged anew for each."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class OutgoingRequest:
+    """An allowed request as it is about to be sent: what credentials are put into."""
+
+    method: str
+    host: str
+    port: int
+    target: bytes = attrs.field(repr=False)
+    """Path and query, as they stand in the request line."""
+    fields: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
+    """Header fields, without those that frame the message or name its host."""
+    body: bytes | None = attrs.field(default=None, repr=False)
+    """``None``: it is streamed, and nothing may depend on it."""
+    secure: bool = False
+    """Whether it is sent over TLS."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -80,6 +104,15 @@ class EgressVerdict:
     """Ranges that the rule lets this name resolve to although they are not public."""
     generation: int = 0
     """Of the policy that was asked."""
+    needs_body: int = 0
+    """Only in a denial: the policy cannot say before it has seen the request's body, which may have
+    this many octets. A service that cannot show it denies, as the verdict says."""
+    watch: bool = False
+    """Of an allowed request that opens a WebSocket: each message of the client must be authorized
+    by itself; what is not text is refused."""
+    credential: str = ""
+    """Of an allowed request: the credential that must be added to it, see
+    ``Egress.add_credential``."""
     path: str = ""
     """Of an allowed request: the canonical path, which was judged and has to be sent on in the
     place of the one that was asked for. The query is sent on as it is."""
@@ -97,25 +130,42 @@ class Egress(Protocol):
         """Process id of the sandbox's init, where the service runs."""
 
     @property
+    def authorities(self) -> str:
+        """PEM of certificate authorities that servers may be signed by, besides the system's; as
+        the user's settings say. Mostly empty."""
+
+    @property
     def wants_caller(self) -> bool:
-        """Whether a rule in force is for certain executables: requests should name theirs."""
+        """Whether a rule in force is for certain executables, or an operator is asked who wants to
+        know: requests should name theirs."""
 
     @property
     def wants_digest(self) -> bool:
         """Whether one of them is told by its digest."""
 
     @property
+    def wants_bodies(self) -> bool:
+        """Whether a rule in force looks into bodies: a verdict may ask for one."""
+
+    @property
     def generation(self) -> int:
         """Of the policy in force; grows with each reload."""
+
+    def changed(self, host: str) -> bool:
+        """Whether the last reload may have changed what is said of a host. If not, what was allowed
+        before it still is, in the same way."""
 
     def resolvable(self, name: str) -> bool:
         """Whether a rule lets the agent connect to a name, on whatever port."""
 
     def judge(self, request: EgressRequest) -> EgressVerdict:
-        """The policy's own answer. Nobody else is asked, and no event is written."""
+        """The policy's own answer, with what an operator has said before. Nobody is asked, and no
+        event is written."""
 
     async def authorize(self, request: EgressRequest) -> EgressVerdict:
-        """The answer that counts: the policy's, then every plugin's, then one event."""
+        """The answer that counts: the policy's, then every plugin's, then one event. It may be held
+        for an operator: cancel it when the client has gone. What is approved once is this very
+        object: :meth:`judge` it, and no copy, when the policy has changed."""
 
     async def dial(self, verdict: EgressVerdict) -> socket.socket:
         """Connect to what a verdict allows: resolve outside, check each address, connect.
@@ -123,6 +173,16 @@ class Egress(Protocol):
         :returns: a connected, non-blocking TCP socket.
         :raises EgressDenied: an address is not one that the rule owns. The event was written.
         :raises UpstreamError: it cannot be resolved or reached.
+        """
+
+    async def add_credential(
+        self, verdict: EgressVerdict, request: OutgoingRequest
+    ) -> OutgoingRequest:
+        """The request with the credential of a verdict in it. What comes back is secret: it may be
+        sent to the verdict's host and port, and nowhere else.
+
+        :raises EgressDenied: there is none to be had, or the request puts it where it may not be.
+            The event was written.
         """
 
     def denied(self, request: EgressRequest, rule: str, reason: str) -> None:

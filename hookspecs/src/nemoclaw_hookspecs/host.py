@@ -41,6 +41,8 @@ class Host:
     cgroup_paths: tuple[tuple[str, str], ...] = ()
     """Writable parent group for each controller: ``(("pids", "/sys/fs/cgroup/pids"), ...)``."""
     merged_usr: bool = True
+    nftables: bool = True
+    """True when a network namespace of this user's can redirect and refuse with nftables."""
     ca_bundle: str = ""
     """File of the certificate authorities that this host's programs trust; empty = none known."""
 

@@ -27,6 +27,7 @@ class LayerStatus:
     status: Literal["full", "partial", "none"]
     required: bool
     gaps: tuple[Gap, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(slots=True, kw_only=True)

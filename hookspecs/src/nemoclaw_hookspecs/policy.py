@@ -119,11 +119,44 @@ class BinaryRule:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class RpcRule:
+    """Calls of JSON-RPC 2.0, and so of MCP; patterns all. ``rpc.response`` is an answer."""
+
+    method: str
+    tool: str | None = None
+    """The name in the parameters, of MCP's ``tools/call``."""
+    arguments: Mapping[str, str] | None = None
+    """Of ``tools/call``: values by JSON pointer. See ``HttpRule.query`` for what is not named."""
+    params: Mapping[str, str] | None = None
+    """Of any method: the same."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class GraphqlRule:
+    """Operations of GraphQL."""
+
+    operation: Literal["query", "mutation", "subscription"] | None = None
+    name: str | None = None
+    fields: tuple[str, ...] | None = None
+    """Patterns of fields by their real names: ``repository``, ``repository/owner``. One that is
+    allowed is so with all below it; every other is not."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class HttpRule:
-    """Methods and a path glob of requests that a network rule allows or denies."""
+    """Requests that a network rule allows or denies. What is ``None`` or empty says nothing."""
 
     methods: tuple[str, ...]
     path: str
+    query: Mapping[str, str] | None = None
+    """Patterns of values by key. An allowance is complete: another key, or one that is missing, is
+    refused; ``key?`` may be missing. A denial needs one value to match for each key."""
+    websocket: bool | None = None
+    """Only requests that ask to become a WebSocket, or only those that do not."""
+    rpc: tuple[RpcRule, ...] = ()
+    """Every call in the body, or in a message, has to be one of these; of a denial: one."""
+    graphql: tuple[GraphqlRule, ...] = ()
+    """Every operation: likewise."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -143,12 +176,63 @@ class NetworkRule:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class SecretSource:
+    """Where a secret is. Never the secret itself."""
+
+    kind: Literal["environment", "file", "plugin"]
+    name: str
+    """Of the variable of whoever starts nemoclaw, or an absolute path, or a plugin's name."""
+    options: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """The plugin's own."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class CredentialPolicy:
+    """One ``[credential.NAME]`` table that a network rule uses: what is added outside, and where.
+
+    Without ``header``, ``query`` and ``body``, the secret replaces its placeholder in whichever
+    header for credentials the agent has put it. The first two are set whether or not the agent sent
+    something there.
+    """
+
+    name: str
+    type: Literal["token", "basic", "aws", "oauth2"] = "token"
+    source: SecretSource
+    others: Mapping[str, SecretSource] = attrs.field(factory=dict)
+    """Of a credential of several parts: ``access_key_id``, ``session_token``, ``client_secret``."""
+    env: str = ""
+    """Variable in which the agent finds the placeholder."""
+    header: str = ""
+    scheme: str = ""
+    """What stands before the secret in the header: ``Bearer``."""
+    query: str = ""
+    body: bool = False
+    plain: bool = False
+    """Whether it may be sent without TLS."""
+    username: str = ""
+    profile: str = ""
+    region: str = ""
+    service: str = ""
+    grant: Literal["client_credentials", "refresh_token"] = "client_credentials"
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+    addresses: tuple[str, ...] = ()
+    """Private ranges that the host of ``token_url`` may resolve to."""
+    origin: Origin
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NetworkPolicy:
     """Where the agent may connect. Can change while the agent runs."""
 
     mode: Literal["proxy", "none"] = "none"
     unknown: Literal["deny", "ask"] = "deny"
+    ask_timeout: float = 120.0
+    """Seconds that an operator has to answer; no answer is deny."""
     allow: tuple[NetworkRule, ...] = ()
+    credentials: Mapping[str, CredentialPolicy] = attrs.field(factory=dict)
+    """Those that rules name."""
     origins: Mapping[str, Origin] = attrs.field(factory=dict)
 
 

@@ -100,6 +100,9 @@ class FileMount(Operation):
     generated: Literal["", "authorities"] = ""
     """``authorities``: the content is made at each start. It is the host's file of that name, with
     the certificate of the sandbox's own authority (see :attr:`Layer.authority`) added to it."""
+    optional: bool = False
+    """It is there to cover what the host has: where the view shows a directory of the host's that
+    holds nothing of that name, there is nothing to cover."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -178,8 +181,9 @@ class Listen(Operation):
     phase = "network"
     name: str
     """What the network service knows it by."""
-    kind: Literal["tcp", "udp", "sock_diag"]
-    """``sock_diag``: a socket of NETLINK_SOCK_DIAG, to look up who owns a connection."""
+    kind: Literal["tcp", "udp", "sock_diag", "netfilter"]
+    """``sock_diag``: a socket of NETLINK_SOCK_DIAG, to look up who owns a connection.
+    ``netfilter``: one of NETLINK_NETFILTER, to look up how one was redirected."""
     address: str = ""
     port: int = 0
 
@@ -322,6 +326,8 @@ class Layer:
     :param operations: what to do, in any order; the core sorts by phase and keeps the order
         within a phase.
     :param gaps: what this plugin would need and the host lacks. Empty = the layer is whole.
+    :param notes: what is told at each start although the layer is whole: that the agent has less
+        here than the policy would give it. A sentence each, without a full stop.
     :param service: ``MODULE:FUNCTION`` in the plugin's own package, which makes the
         :class:`~nemoclaw_hookspecs.NetworkService` that serves what its ``Listen`` operations open.
     :param authority: ``MODULE:FUNCTION`` likewise, which makes a sandbox's own certificate
@@ -332,6 +338,7 @@ class Layer:
 
     operations: tuple[Operation, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    notes: tuple[str, ...] = ()
     service: str = ""
     authority: str = ""
     environment: Mapping[str, str] = attrs.field(factory=dict)

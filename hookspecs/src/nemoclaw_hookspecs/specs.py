@@ -23,7 +23,7 @@ from .inference import (
 )
 from .marks import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
 from .plan import ExitStatus, Plan
-from .policy import BackendPolicy, Policy
+from .policy import BackendPolicy, CredentialPolicy, Policy
 from .seal import Layer
 
 __all__ = ["ENFORCEMENT_HOOKS", "ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"]
@@ -117,6 +117,7 @@ def authorize_egress(
     When: for each connection that leaves the sandbox and each request inside an inspected one.
     Arguments: ``request``: who asks, for which host and port, and the request line if inspected.
     Returns: a decision, or None for no opinion. The first deny wins; without an allow it is denied.
+    What is held waits until an operator answers; then everybody is asked once more.
     On failure: an exception, or no answer in time, counts as deny.
     Example::
 
@@ -200,6 +201,25 @@ def serve_inference(backend: BackendPolicy) -> Backend | None:
         def serve_inference(backend):
             if backend.type == "openai":
                 return OpenAIBackend(**backend.options)
+    """
+
+
+@hookspec
+def fetch_credential(credential: CredentialPolicy) -> str | None:
+    """Fetch a secret, from a keyring or a vault for instance. May block for some seconds.
+
+    When: before an agent starts under a policy with a credential that names the plugin; then, in a
+    thread of its own, whenever the secret is needed and the last answer is five minutes old.
+    Arguments: ``credential``: its name and type; ``credential.source.options`` holds the keys of
+    its table that are the plugin's own.
+    Returns: the secret, of type ``aws`` as a section of a credentials file; or None: there is none.
+    On failure: an exception or None stops the start. Later those, and no answer in ten seconds,
+    deny what needs the secret.
+    Example::
+
+        @hookimpl
+        def fetch_credential(credential):
+            return keyring.get_password("agents", credential.source.options["entry"])
     """
 
 

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 import uvloop
-from nemoclaw_hookspecs.egress import EgressRequest, EgressVerdict
+from nemoclaw_hookspecs.egress import EgressRequest, EgressVerdict, OutgoingRequest
 from nemoclaw_plugin_netns.proxy.authority import Authority
 from nemoclaw_plugin_netns.service import open_service
 
@@ -44,6 +44,8 @@ class Everything:
     init = 1
     wants_caller = False
     wants_digest = False
+    wants_bodies = False
+    authorities = ""
     generation = 1
 
     def __init__(self, ports: dict[int, int], inspect: set[int]) -> None:
@@ -60,6 +62,9 @@ class Everything:
             for port in ports
         }
 
+    def changed(self, host: str) -> bool:
+        return True
+
     def resolvable(self, name: str) -> bool:
         return True
 
@@ -75,6 +80,11 @@ class Everything:
         port = self._ports[verdict.port]
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         return sock
+
+    async def add_credential(
+        self, verdict: EgressVerdict, request: OutgoingRequest
+    ) -> OutgoingRequest:
+        return request
 
     def denied(self, request: EgressRequest, rule: str, reason: str) -> None:
         print("denied", rule, reason, file=sys.stderr)

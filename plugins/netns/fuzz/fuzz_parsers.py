@@ -11,6 +11,7 @@ A failure prints the input and how to come back to it.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import faulthandler
 import random
 import resource
@@ -19,6 +20,8 @@ import sys
 import time
 from collections.abc import Callable, Hashable
 
+from h2.events import DataReceived, RequestReceived
+from hpack import Encoder
 from nemoclaw_hookspecs.egress import EgressRequest
 from nemoclaw_plugin_netns.dns.responder import Responder
 from nemoclaw_plugin_netns.dns.synthetic import SyntheticAddresses
@@ -29,8 +32,25 @@ from nemoclaw_plugin_netns.dns.wire import (
     read_message,
     write_query,
 )
+from nemoclaw_plugin_netns.proxy.channel import Channel
+from nemoclaw_plugin_netns.proxy.head import HeadError
 from nemoclaw_plugin_netns.proxy.hello import HelloError, HelloReader, NotTls, is_retry
+from nemoclaw_plugin_netns.proxy.http2_answers import send_json
+from nemoclaw_plugin_netns.proxy.http2_connection import Connection as Http2
+from nemoclaw_plugin_netns.proxy.http2_fields import read_request
+from nemoclaw_plugin_netns.proxy.http2_guard import Violation
+from nemoclaw_plugin_netns.proxy.limits import Limits
 from nemoclaw_plugin_netns.proxy.socks import SocksServer
+from nemoclaw_plugin_netns.proxy.table import Table
+from nemoclaw_plugin_netns.proxy.target import Origin
+from nemoclaw_plugin_netns.proxy.websocket import (
+    TEXT,
+    FrameError,
+    Message,
+    MessageReader,
+    masked,
+    write_frame,
+)
 
 Target = Callable[[bytes, random.Random], Hashable]
 """Feeds one input to a parser, asserts on what comes out, and returns which kind that was."""
@@ -47,6 +67,9 @@ def pieces(data: bytes, dice: random.Random) -> list[bytes]:
 class _Gate:
     sandbox = "fuzz"
     generation = 1
+
+    def changed(self, host: str) -> bool:
+        return True
 
     def resolvable(self, name: str) -> bool:
         assert name == name.lower()
@@ -205,11 +228,171 @@ _SOCKS_SEEDS = [
     b"\5\1\2",
 ]
 
+# ---- HTTP/2 --------------------------------------------------------------------------------------
+
+
+class _Nowhere(Channel):
+    """Takes everything, and counts it."""
+
+    sent = 0
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+
+    def finish(self) -> None: ...
+
+    end_writing = reset = _pause_reading = _resume_reading = finish
+
+
+_loop = asyncio.new_event_loop()
+_table = Table(_loop)
+_limits = Limits(header_bytes=4096, header_count=16)
+_origin = Origin("api.example.org", 443, True)
+
+
+def http2(data: bytes, dice: random.Random) -> Hashable:
+    """A client's octets, up to the requests that a session would see."""
+
+    def run(parts: list[bytes]) -> tuple[Hashable, Hashable]:
+        """What came of it; and what must not depend on how it was cut."""
+        seen: list[Hashable] = []
+        refused: list[int] = []
+        answered: list[int] = []
+
+        def begin(event: RequestReceived) -> None:
+            try:
+                request = read_request(event.headers, _origin, _limits.header_count)
+            except HeadError as error:
+                seen.append(error.reason)
+                refused.append(event.stream_id)
+                return
+            for name, value in request.fields:
+                assert name.islower() or not name.isalpha()
+                assert not set(value) & {0, 10, 13}
+            assert not set(request.target) & set(b" \r\n#\0")
+            assert request.method != "CONNECT"
+            seen.append((request.method, len(request.fields), request.length))
+            answered.append(event.stream_id)
+
+        def body(event: DataReceived) -> None:
+            seen.append("data")
+            connection.acknowledge(event.flow_controlled_length, event.stream_id)
+
+        channel = _Nowhere(_loop)
+        connection = Http2(
+            channel, _loop, _table, _limits,
+            server=True, stream_window=65535,
+            handlers={RequestReceived: begin, DataReceived: body}, goodbye=lambda: None,
+        )  # fmt: skip
+        try:
+            for part in parts:
+                for each in connection.guard.feed(part, 0):
+                    connection._receive(each)
+                connection.flush()
+        except Violation as error:
+            return error.reason, "ended"  # which of several faults is found first depends
+        for stream in refused:  # not before: what a frame means depends on what was answered
+            send_json(connection, stream, 400, {})
+        for stream in answered:
+            connection.send_headers(stream, [(b":status", b"200")], end=True)
+        connection.close()
+        assert channel.sent < 4096 + 20 * len(data)
+        return tuple(seen[:8]), (tuple(seen), connection.guard.in_block, connection.guard.goodbye)
+
+    outcome, whole = run([data])
+    assert run(pieces(data, dice))[1] == whole, "pieces differ from the whole"
+    _loop.call_soon(_loop.stop)  # what was to be flushed soon
+    _loop.run_forever()
+    return outcome
+
+
+def _http2_seeds() -> list[bytes]:
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3, "big") + struct.pack("!BBI", kind, flags, stream) + payload
+
+    encoder = Encoder()
+    head = [
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":authority", b"api.example.org"),
+        (b":path", b"/a/b?c"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"cookie", b"a=1"),
+        (b"content-length", b"4"),
+    ]
+    first, again = encoder.encode(head), encoder.encode(head)
+    start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack("!HIHI", 3, 9, 4, 99))
+    seeds = [
+        start + frame(1, 4, 1, first) + frame(0, 1, 1, b"body") + frame(1, 5, 3, again),
+        start
+        + frame(1, 0, 1, first[:9])
+        + frame(9, 0, 1, first[9:12])
+        + frame(9, 4, 1, first[12:]),
+        start
+        + frame(1, 0x2D, 1, b"\2" + bytes(4) + b"\7" + first + bytes(2))
+        + frame(3, 0, 1, bytes(4)),
+        start + frame(1, 4, 1, first) + frame(0, 8, 1, b"\1ab\0") + frame(1, 5, 1, b"\x40\1x\1y"),
+        start + frame(8, 0, 0, b"\0\0\1\0") + frame(6, 0, 0, bytes(8)) + frame(2, 0, 3, bytes(5)),
+        start + frame(7, 0, 0, bytes(8) + b"bye") + frame(0x10, 0, 0, b"x") + frame(4, 1, 0),
+        start + frame(1, 5, 1, b"\x3f\xe1\x1f" + first) + frame(1, 5, 5, b"\x82\x84\x87\xbe\xbf"),
+    ]
+    return [*seeds, b"".join(seed[:-9] for seed in seeds), seeds[0][:40]]
+
+
+# ---- WebSocket -----------------------------------------------------------------------------------
+
+_LARGEST = 2048
+
+
+def websocket(data: bytes, dice: random.Random) -> Hashable:
+    def run(parts: list[bytes]) -> tuple[list[Message], int, bool]:
+        reader, found = MessageReader(_LARGEST), list[Message]()
+        try:
+            for part in parts:
+                for message in reader.feed(part):
+                    found.append(message)
+                assert len(reader._data) <= _LARGEST + 14 + len(part)
+                assert reader._text is None or len(reader._text) <= _LARGEST
+        except FrameError as error:
+            return found, error.code, False
+        return found, 0, reader.closed
+
+    found, code, closed = run([data])
+    assert run(pieces(data, dice)) == (found, code, closed), "pieces differ from the whole"
+    # What is written anew is read as the same messages, and nothing else.
+    again = b"".join(write_frame(opcode, text, mask=True) for opcode, text in found)
+    assert run([again]) == (found, 0, closed)
+    for opcode, text in found:
+        assert len(text) <= (_LARGEST if opcode == TEXT else 125)
+        if opcode == TEXT:
+            text.decode()
+    return tuple(opcode for opcode, _ in found[:6]), code, closed
+
+
+def _websocket_seeds() -> list[bytes]:
+    key = b"\0\0\0\0"
+    text, more, end = b"\x01\x82" + key + b"ab", b"\0\x81" + key + b"c", b"\x80\x81" + key + b"d"
+    ping, close = b"\x89\x82" + key + b"hi", b"\x88\x85" + key + b"\3\xe8bye"
+    long = b"\x81\xfe\0\x80" + key + b"l" * 128
+    return [
+        text + more + ping + end,
+        b"\x81\x85" + b"\1\2\3\4" + masked(b"hello", b"\1\2\3\4") + close,
+        long + ping + close + text,
+        b"\x81\xff" + bytes(6) + b"\xff\xff" + key,
+        b"\x82\x81" + key + b"b",
+        b"\xc1\x81" + key + b"z",
+        b"\x81\x84" + key + "\U0001f40d".encode(),
+    ]
+
+
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "dns": (dns, _dns_seeds()),
     "hello": (hello, _hello_seeds()),
+    "http2": (http2, _http2_seeds()),
     "retry": (retry, _retry_seeds()),
     "socks": (socks, _SOCKS_SEEDS),
+    "websocket": (websocket, _websocket_seeds()),
 }
 
 # ---- the mill ------------------------------------------------------------------------------------

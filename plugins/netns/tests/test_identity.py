@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import ctypes
 import fcntl
 import hashlib
@@ -77,8 +78,14 @@ class Accepted:
     """A connection as the supervisor has it."""
 
     served: socket.socket
-    local: tuple[Any, ...]
     peer: tuple[Any, ...]
+    dialled: tuple[Any, ...] = ()
+    """Of one that was redirected."""
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        own: tuple[Any, ...] = self.served.getsockname()
+        return own
 
 
 @attrs.define
@@ -90,6 +97,7 @@ class Box:
     listener_6: socket.socket
     proxy: socket.socket
     diag: socket.socket
+    conntrack: socket.socket
     channel: socket.socket
     folder: Path
     identifier: Identifier = attrs.field(init=False)
@@ -112,11 +120,11 @@ class Box:
         return agent
 
     def accept(self, listener: socket.socket | None = None) -> Accepted:
-        served, local = (listener or self.listener).accept()
-        return Accepted(served, local, dialled(served))
+        served, peer = (listener or self.listener).accept()
+        return Accepted(served, peer, dialled(served))
 
     def caller(self, accepted: Accepted, **options: Any) -> Caller | None:
-        return self.identifier.caller(accepted.local, accepted.peer, **options)
+        return self.identifier.caller(accepted.own, accepted.peer, accepted.dialled, **options)
 
     def copy(self, name: str) -> str:
         """A copy of the interpreter: another executable."""
@@ -162,6 +170,7 @@ def _network() -> list[socket.socket]:
         socket.create_server(("::1", PORT), family=socket.AF_INET6),
         socket.create_server(("127.0.0.1", PROXY)),
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12),
     ]
 
 
@@ -225,15 +234,16 @@ def sandbox(folder: Path) -> Iterator[Box]:
         data, control, _, _ = ours.recvmsg(100, 1024)
         assert data, "the sandbox could not be made"
         if control:
-            fds = list(struct.unpack("iiii", control[0][2]))
+            fds = list(struct.unpack("iiiii", control[0][2]))
         else:
             (init,) = struct.unpack("i", data)
     sockets = [socket.socket(fileno=fd) for fd in fds]
     for each in sockets[:3]:
         each.settimeout(10)
     try:
-        box = Box(init, sockets[0], sockets[1], sockets[2], sockets[3], ours, folder)
-        box.identifier = Identifier(box.diag, init)
+        tcp, tcp_6, proxy, diag, conntrack = sockets
+        box = Box(init, tcp, tcp_6, proxy, diag, conntrack, ours, folder)
+        box.identifier = Identifier(box.diag, init, box.conntrack)
         yield box
         box.identifier.close()
     finally:
@@ -296,7 +306,7 @@ def test_owner_has_path_digest_and_pid(inside: Inside) -> None:
     def body(box: Box) -> None:
         box.start("s = dial(); hear()")
         accepted = box.accept()
-        assert accepted.peer == FOREIGN
+        assert accepted.dialled == FOREIGN
         caller = box.caller(accepted)
         assert caller is not None
         assert (caller.executable, caller.sha256) == (PYTHON, digest_of(PYTHON))
@@ -311,7 +321,7 @@ def test_ipv6_and_ipv4_through_an_ipv6_socket(inside: Inside) -> None:
     def body(box: Box) -> None:
         box.start(f"s = dial({FOREIGN_6}); hear()")
         accepted = box.accept(box.listener_6)
-        assert accepted.peer == FOREIGN_6
+        assert accepted.dialled == FOREIGN_6
         assert box.caller(accepted) is not None
         box.start("s = socket.socket(10, 1); s.connect(('::ffff:192.0.2.7', 443)); hear()")
         assert box.caller(box.accept()) is not None
@@ -322,9 +332,113 @@ def test_ipv6_and_ipv4_through_an_ipv6_socket(inside: Inside) -> None:
 def test_explicit_proxy_is_asked_with_its_own_address(inside: Inside) -> None:
     def body(box: Box) -> None:
         box.start(f"s = dial(('127.0.0.1', {PROXY})); hear()")
-        served, local = box.proxy.accept()
-        assert box.identifier.caller(local, served.getsockname()) is not None
-        assert box.identifier.caller(served.getsockname(), local) is None, "our own end"
+        served, peer = box.proxy.accept()
+        assert box.identifier.caller(served.getsockname(), peer) is not None
+        assert box.identifier.caller(peer, served.getsockname()) is None, "our own end"
+
+    inside(body)
+
+
+FROM_PORT = """
+def dial_from(port, to):
+    s = socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", port)); s.connect(to)
+    return s
+"""
+
+
+@pytest.mark.parametrize("host", [FOREIGN[0], FOREIGN_6[0]])
+def test_a_connection_whose_port_was_changed_on_its_way_is_its_clients(
+    inside: Inside, host: str
+) -> None:
+    """One source port towards two servers: for the second, redirection has to take another. A
+    socket that has that port by right, towards the same server, is not the one that is asked for.
+    """
+
+    def body(box: Box) -> None:
+        listener = box.listener_6 if ":" in host else box.listener
+        code = FROM_PORT + f"a = dial_from(40000, ({host!r}, 8443)); hear(); "
+        attacker = box.start(code + f"b = dial_from(40000, ({host!r}, 443)); hear()")
+        assert box.accept(listener).peer[1] == 40000
+        attacker.say()
+        changed = box.accept(listener)
+        port = changed.peer[1]
+        assert port != 40000
+        # Nobody has such a socket: who looks for one denies this connection for no reason ...
+        assert box.identifier._diagnostics.tcp(changed.peer, changed.dialled) is None
+        caller = box.caller(changed)
+        assert caller is not None
+        assert caller.executable == PYTHON
+        # ... and when another program has, it would be taken for the attacker's.
+        victim = box.copy("victim")
+        box.start(FROM_PORT + f"s = dial_from({port}, ({host!r}, 443)); hear()", program=victim)
+        honest = box.accept(listener)
+        assert box.identifier._diagnostics.tcp(changed.peer, changed.dialled) is not None
+        for accepted, program in ((changed, PYTHON), (honest, victim)):
+            caller = box.caller(accepted)
+            assert caller is not None
+            assert caller.executable == program
+        # A kernel that cannot be asked: what could be either of two is nobody's.
+        closed = socket.socket()
+        closed.close()
+        for without in (None, closed):
+            identifier = Identifier(box.diag, box.init, without)
+            for accepted in (changed, honest):
+                arguments = accepted.own, accepted.peer, accepted.dialled
+                assert identifier.caller(*arguments) is None
+            identifier.close()
+
+    inside(body)
+
+
+def test_without_connection_tracking_the_only_socket_is_the_one(inside: Inside) -> None:
+    def body(box: Box) -> None:
+        box.start(f"s = dial(); t = dial({FOREIGN_6}); hear()")
+        identifier = Identifier(box.diag, box.init)
+        for listener in (box.listener, box.listener_6):
+            accepted = box.accept(listener)
+            caller = identifier.caller(accepted.own, accepted.peer, accepted.dialled)
+            assert caller == box.caller(accepted)
+            assert caller is not None
+        identifier.close()
+
+    inside(body)
+
+
+def test_a_digest_that_takes_long_holds_up_nobody(inside: Inside) -> None:
+    def body(box: Box) -> None:
+        program = box.copy("large")
+        with open(program, "ab") as file:
+            file.truncate(1 << 26)
+        box.start("s = dial(); t = dial(); hear()", program=program)
+        first, second = box.accept(), box.accept()
+        gaps = []
+
+        async def tick() -> None:
+            while True:
+                begin = time.perf_counter()
+                await asyncio.sleep(0.001)
+                gaps.append(time.perf_counter() - begin)
+
+        async def ask() -> None:
+            ticking = asyncio.create_task(tick())
+            begin = time.perf_counter()
+            found = await asyncio.gather(
+                *(
+                    box.identifier.look_up(each.own, each.peer, each.dialled)
+                    for each in (first, second)
+                )
+            )
+            took = time.perf_counter() - begin
+            ticking.cancel()
+            for caller in found:
+                assert caller is not None
+                assert caller.sha256 == digest_of(program)
+            assert len(gaps) > 20
+            assert max(gaps) < took / 2, (max(gaps), took)
+
+        asyncio.run(ask())
 
     inside(body)
 
@@ -332,7 +446,7 @@ def test_explicit_proxy_is_asked_with_its_own_address(inside: Inside) -> None:
 def test_listener_is_never_taken_for_a_connection(inside: Inside) -> None:
     def body(box: Box) -> None:
         box.start("s = socket.create_server(('127.0.0.1', 4000)); say(); hear()").hear()
-        assert box.identifier.caller(("127.0.0.1", 4000), ("127.0.0.1", 5000)) is None
+        assert box.identifier.caller(("127.0.0.1", 5000), ("127.0.0.1", 4000)) is None
 
     inside(body)
 

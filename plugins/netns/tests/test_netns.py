@@ -115,23 +115,33 @@ def test_a_gated_network_ends_in_sockets_that_the_service_gets() -> None:
         assert each.origin == str(MODE)
 
 
+def test_without_nftables_the_proxy_is_all_there_is() -> None:
+    """Less reach than the policy gives is no hole: whole, strict runs too, and people are told."""
+    poor = attrs.evolve(host("network", "mount"), nftables=False)
+    layer = apply_net(policy(mode="proxy", allow=(PYPI,)), poor)
+    assert layer.status == "full"
+    (note,) = layer.notes
+    assert "nftables" in note
+    assert [each.name for each in layer.operations if isinstance(each, Listen)] == ["proxy", "diag"]
+    assert not any(isinstance(each, Netlink) for each in layer.operations)
+    rich = attrs.evolve(poor, nftables=True)
+    assert apply_net(policy(mode="proxy", allow=(PYPI,)), rich).notes == ()
+
+
 def test_the_plumbing_does_not_depend_on_the_rules() -> None:
     """Or a reload could not change them."""
     without = apply_net(policy(mode="proxy"), host("network"))
     assert without == apply_net(policy(mode="proxy", allow=(GITHUB,)), host("network"))
+    assert without == apply_net(policy(mode="proxy", unknown="ask"), host("network"))
 
 
-def test_asking_an_operator_is_a_gap() -> None:
-    layer = apply_net(policy(mode="proxy", unknown="ask"), host("network"))
-    assert layer.status == "partial"
-    assert "operator" in layer.gaps[0].what
-
-
-def test_a_credential_is_a_gap() -> None:
+def test_a_rule_with_a_credential_terminates_tls_and_is_no_gap() -> None:
     rule = attrs.evolve(GITHUB, credential="github")
-    layer = apply_net(policy(mode="proxy", allow=(rule,)), host("network"))
-    assert layer.status == "partial"
-    assert layer.gaps[0].origin == str(GITHUB.origin)
+    network = policy(mode="proxy", allow=(rule,))
+    viewed = attrs.evolve(host("network", "mount"), ca_bundle="/etc/ssl/ca.pem")
+    layer = apply_net(network, viewed)
+    assert layer is not None
+    assert (layer.gaps, bool(layer.authority)) == ((), True)
 
 
 def test_rules_of_a_network_that_is_switched_off_are_no_gap() -> None:

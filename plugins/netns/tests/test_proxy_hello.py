@@ -19,6 +19,7 @@ from nemoclaw_plugin_netns.proxy.hello import (
     HelloError,
     HelloReader,
     NotTls,
+    is_old_hello,
     is_retry,
     read_hello,
 )
@@ -242,14 +243,31 @@ def test_a_retry_is_known_by_its_random() -> None:
         assert is_retry(data[:end]) is None
     assert is_retry(data) is True
     assert is_retry(data + b"more") is True
-    assert is_retry(b"\x15\3\3\0\2\1\x70" + data) is True
+    assert is_retry(b"\x15\3\3\0\2\1\x70" * 9 + data) is True
     assert is_retry(b"\x15\3\3\0\2\1") is None
+    assert is_retry(b"\x15\3\3\0\2\2\x28" + data) is False  # it has broken off
     assert is_retry(SERVER_HELLO + bytes(32)) is False
     assert is_retry(SERVER_HELLO + RETRY[:31] + b"\0") is False
-    assert is_retry(b"HTTP/1.1 400") is False
-    assert is_retry(b"\x16\3\3\0\x5a\1\0\0\x56\3\3" + RETRY) is False
-    with pytest.raises(HelloError):
-        is_retry(b"\x16\3\3\0\x05\2\0\0\x56\3\x16\3\3\0\x05")
+    for odd in (
+        b"\x16\3\3\0\x05\2\0\0\x56\3\x16\3\3\0\x05",  # in pieces
+        b"\x16\3\3\0\x5a\1\0\0\x56\3\3" + RETRY,  # not a server's
+        b"\x16\3\3\0\x60\0\0\0\0\2\0\0\x56\3\3" + RETRY,  # behind a HelloRequest
+        b"\x14\3\3\0\1\1" + data,
+        b"\x15\3\3\0\3\1\0\0" + data,
+        b"HTTP/1.1 400",
+    ):
+        with pytest.raises(HelloError):
+            is_retry(odd)
+
+
+def test_a_hello_of_ssl_2_is_known() -> None:
+    hello = b"\x80\x2e\1\3\1\0\x15"
+    assert [is_old_hello(hello[:end]) for end in range(6)] == [False, None, None, None, None, True]
+    assert is_old_hello(b"\x80\x2e\1\0\2") is True
+    for other in (b"GET /", b"\x80\x2e\2\3\1", b"\x80\x2e\1\4\1", b"\xff\xfb\1"):
+        assert is_old_hello(other) is False
+    with pytest.raises(NotTls):
+        read_hello(hello)
 
 
 def test_a_real_server_heeds_the_name_in_the_second_hello_and_we_notice(tmp_path: Path) -> None:

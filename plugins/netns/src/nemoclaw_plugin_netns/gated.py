@@ -6,7 +6,6 @@ served by the supervisor outside; everything else is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from nemoclaw_hookspecs import (
@@ -55,6 +54,11 @@ _BUNDLES = (
     "PIP_CERT",
     "CARGO_HTTP_CAINFO",
 )
+_NO_REDIRECTION = (
+    "without nftables on this host, programs inside reach what the policy allows only if they ask "
+    "the proxy that HTTPS_PROXY and its like name; for others no name resolves and no address is "
+    "there (`nemoclaw doctor` says what is missing)"
+)
 AUTHORITY = "nemoclaw_plugin_netns.service:make_authority"
 SERVICE = "nemoclaw_plugin_netns.service:open_service"
 
@@ -65,22 +69,26 @@ def build(network: NetworkPolicy, host: Host) -> Layer:
     from . import netlink
 
     origin = str(network.origins.get("mode", ""))
-    routes, rules = netlink.addresses() + netlink.routes(), netlink.rules(TCP, DNS)
     operations: list[Operation] = [
         Unshare(namespaces=("network",), origin=origin),
         LinkUp(interface="lo", origin=origin),
-        _netlink("route", routes, origin),
-        _netlink("netfilter", rules, origin),
     ]
+    if host.nftables:
+        routes, rules = netlink.addresses() + netlink.routes(), netlink.rules(TCP, DNS)
+        operations.append(_netlink("route", routes, origin))
+        operations.append(_netlink("netfilter", rules, origin))
     operations.extend(
         Listen(name=name, kind=kind, address=address, port=port, origin=origin)
         for name, kind, address, port in SOCKETS
+        # Without redirection nothing arrives but what asks for the proxy.
+        if host.nftables or name in ("proxy", "diag")
     )
     environment = dict(_PROXY)
-    gaps = list(_unserved(network))
+    gaps: list[Gap] = []
     viewed = "mount" in host.namespaces
     if viewed:
-        operations.append(FileMount(target="/etc/hosts", content=_HOSTS, origin=origin))
+        hosts = FileMount(target="/etc/hosts", content=_HOSTS, optional=True, origin=origin)
+        operations.append(hosts)
     inspecting = next(filter(inspects, network.allow), None)
     trusted = inspecting is not None and viewed and bool(host.ca_bundle)
     if inspecting is not None and not trusted:
@@ -91,6 +99,7 @@ def build(network: NetworkPolicy, host: Host) -> Layer:
     return Layer(
         operations=tuple(operations),
         gaps=tuple(gaps),
+        notes=() if host.nftables else (_NO_REDIRECTION,),
         service=SERVICE,
         authority=AUTHORITY if trusted else "",
         environment=environment,
@@ -99,7 +108,7 @@ def build(network: NetworkPolicy, host: Host) -> Layer:
 
 def inspects(rule: NetworkRule) -> bool:
     """Whether TLS to a rule's host is terminated here."""
-    judged = bool(rule.http or rule.deny_http)
+    judged = bool(rule.http or rule.deny_http or rule.credential)
     return rule.tls == "terminate" or (judged and rule.tls != "passthrough")
 
 
@@ -113,25 +122,6 @@ def _distrusted(rule: NetworkRule, viewed: bool) -> Gap:
         else "allow user namespaces on this host (`nemoclaw doctor` says how)",
         origin=str(rule.origin),
     )
-
-
-def _unserved(network: NetworkPolicy) -> Iterator[Gap]:
-    """What the policy says and this version does not do. What is not done is denied."""
-    if network.unknown == "ask":
-        yield Gap(
-            what="holding unknown connections for an operator",
-            consequence="nobody is asked: what no rule allows is refused at once",
-            remedy='write `unknown = "deny"`',
-            origin=str(network.origins.get("unknown", "")),
-        )
-    for rule in network.allow:
-        if rule.credential is not None:
-            yield Gap(
-                what=f"credential {rule.credential!r} of rule {rule.name or rule.host!r}",
-                consequence="nothing is added to its requests: the server will refuse them",
-                remedy="take `credential` off the rule",
-                origin=str(rule.origin),
-            )
 
 
 def _netlink(

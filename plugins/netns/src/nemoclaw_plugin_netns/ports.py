@@ -10,7 +10,7 @@ DNS = 15053
 PROXY = 3128
 """An explicit proxy, for programs that honour ``HTTPS_PROXY``."""
 
-SOCKETS: tuple[tuple[str, Literal["tcp", "udp", "sock_diag"], str, int], ...] = (
+SOCKETS: tuple[tuple[str, Literal["tcp", "udp", "sock_diag", "netfilter"], str, int], ...] = (
     ("tcp", "tcp", "127.0.0.1", TCP),
     ("tcp6", "tcp", "::1", TCP),
     ("proxy", "tcp", "127.0.0.1", PROXY),
@@ -19,4 +19,5 @@ SOCKETS: tuple[tuple[str, Literal["tcp", "udp", "sock_diag"], str, int], ...] = 
     ("dns-tcp", "tcp", "127.0.0.1", DNS),
     ("dns-tcp6", "tcp", "::1", DNS),
     ("diag", "sock_diag", "", 0),
+    ("conntrack", "netfilter", "", 0),
 )

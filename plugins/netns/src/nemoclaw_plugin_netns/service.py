@@ -68,10 +68,10 @@ class Service:
         from .proxy.listener import Listener
 
         sockets = self._sockets
-        extra_ca = ""
+        extra_ca = self._egress.authorities
         if self._extra_ca:
             with open(self._extra_ca, encoding="ascii", errors="replace") as file:
-                extra_ca = file.read()
+                extra_ca += file.read()
         addresses = SyntheticAddresses()
         gate = self._gate = Gate(
             self._egress,
@@ -97,12 +97,18 @@ class Service:
         for listener in self._listeners:
             listener.start()
 
-    def _look_up(self, local: tuple[Any, ...], dialled: tuple[Any, ...]) -> Caller | None:
+    async def _look_up(
+        self, accepted: tuple[Any, ...], peer: tuple[Any, ...], dialled: tuple[Any, ...]
+    ) -> Caller | None:
         if self._identifier is None:
             from .identity.identifier import Identifier
 
-            self._identifier = Identifier(self._sockets["diag"], self._egress.init)
-        return self._identifier.caller(local, dialled, digest=self._egress.wants_digest)
+            sockets = self._sockets
+            self._identifier = Identifier(
+                sockets["diag"], self._egress.init, sockets.get("conntrack")
+            )
+        wanted = self._egress.wants_digest
+        return await self._identifier.look_up(accepted, peer, dialled, digest=wanted)
 
     async def reload(self) -> None:
         """A new policy is in force: cut every open connection that it denies; leave the others."""

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 import uvloop
-from nemoclaw_hookspecs.egress import EgressRequest, EgressVerdict
+from nemoclaw_hookspecs.egress import EgressRequest, EgressVerdict, OutgoingRequest
 from nemoclaw_hookspecs.errors import EgressDenied, UpstreamError
 from nemoclaw_plugin_netns.proxy import opening
 from nemoclaw_plugin_netns.proxy.authority import Authority
 from nemoclaw_plugin_netns.proxy.limits import Limits
 from nemoclaw_plugin_netns.service import Service, open_service
+
+from .http2_peers import World
 
 
 class Rule:
@@ -48,6 +50,8 @@ class FakeEgress:
     init = 1
     wants_caller = False
     wants_digest = False
+    wants_bodies = False
+    authorities = ""
 
     def __init__(self) -> None:
         self.generation = 1
@@ -58,9 +62,19 @@ class FakeEgress:
         self.slow: float = 0.0
         self.dial_slow: float = 0.0
         self.poisoned: set[str] = set()
+        self.unchanged: set[str] = set()
+        """Hosts whose rules are those of the generation before."""
 
     def allow(self, host: str, port: int, address: int, **settings: Any) -> None:
         self.rules[host, port] = Rule(port, address, **settings)
+
+    def changed(self, host: str) -> bool:
+        return host not in self.unchanged
+
+    def forbid(self, host: str) -> None:
+        """Another policy: without the rules for a host."""
+        self.rules = {key: rule for key, rule in self.rules.items() if key[0] != host}
+        self.unchanged = {key[0] for key in self.rules}
 
     def resolvable(self, name: str) -> bool:
         return any(host == name for host, _ in self.rules)
@@ -102,6 +116,11 @@ class FakeEgress:
             sock.close()
             raise UpstreamError("nobody listens there") from None
         return sock
+
+    async def add_credential(
+        self, verdict: EgressVerdict, request: OutgoingRequest
+    ) -> OutgoingRequest:
+        return request
 
     def denied(self, request: EgressRequest, rule: str, reason: str) -> None:
         self.denials.append((request.host, rule, reason))
@@ -279,3 +298,9 @@ def start(
 def gate(start: Start) -> Running:
     """A service with the shipped limits."""
     return start()
+
+
+@pytest.fixture
+def world(gate: Running, authority: Authority) -> World:
+    """The same with a server that speaks HTTP/2."""
+    return World(gate, authority)

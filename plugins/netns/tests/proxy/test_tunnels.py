@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -207,10 +208,17 @@ def test_port_443_carries_tls_only(gate: Running) -> None:
     assert [rule for _, rule, _ in gate.egress.denials] == ["not-tls"]
 
 
-def test_a_second_hello_for_another_server_is_refused(gate: Running) -> None:
+WARNING = b"\x15\x03\x03\x00\x02\x01\x70"
+"""unrecognized_name, as OpenSSL's server may say before it answers."""
+
+
+@pytest.mark.parametrize("warnings", [0, 1, 20])
+def test_a_second_hello_for_another_server_is_refused(gate: Running, warnings: int) -> None:
     """After a HelloRetryRequest some servers look at the second hello's name alone."""
-    retry = b"\x16\x03\x03\x00\x38\x02\x00\x00\x34\x03\x03" + bytes.fromhex(
-        "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c"
+    retry = (
+        WARNING * warnings
+        + b"\x16\x03\x03\x00\x38\x02\x00\x00\x34\x03\x03"
+        + bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
     )
     retry += b"\x00\x13\x01\x00\x00\x0c\x00\x2b\x00\x02\x03\x04\x00\x33\x00\x02\x00\x17"
     got: list[bytes] = []
@@ -237,6 +245,86 @@ def test_a_second_hello_for_another_server_is_refused(gate: Running) -> None:
     assert [rule for _, rule, _ in gate.egress.denials] == ["sni-mismatch"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 ready\r\n",
+        b"\x14\x03\x03\x00\x01\x01",
+        b"\x16\x03\x03\x00\x04\x00\x00\x00\x00",
+        WARNING * 200,
+    ],
+    ids=["text", "change of cipher", "HelloRequest", "warnings without end"],
+)
+def test_a_server_that_answers_no_hello_hears_no_second_one(gate: Running, answer: bytes) -> None:
+    """Whatever could hide a HelloRetryRequest."""
+    got: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        got.append(sock.recv(9999))
+        sock.sendall(answer)
+        while data := sock.recv(9999):
+            got.append(data)
+
+    gate.egress.allow("a.example", 443, gate.upstream(serve).port)
+    first = _hello("a.example")
+    with gate.dial("a.example", 443) as sock:
+        sock.sendall(first + _hello("b.example"))
+        gate.receive_all(sock)
+    assert b"".join(got) == first
+    assert [rule for _, rule, _ in gate.egress.denials] == ["tls-hello"]
+
+
+BEHIND_A_WARNING = WARNING + _hello("b.example")
+OLD_HELLO = bytes.fromhex("802e010301001500000010") + bytes(37)
+
+
+@pytest.mark.parametrize("port", [443, 8443])
+@pytest.mark.parametrize(
+    ("first", "rule"),
+    [
+        (BEHIND_A_WARNING, "tls-hello"),
+        (b"\x14\x03\x03\x00\x01\x01" + _hello("b.example"), "tls-hello"),
+        (b"\x17\x03\x03\x00\x01\x01" + _hello("b.example"), "tls-hello"),
+        (OLD_HELLO, "tls-hello"),
+        (_hello("b.example"), "sni-mismatch"),
+        (_hello(None), "sni-missing"),
+    ],
+    ids=["warning", "change of cipher", "early data", "SSL 2.0", "other name", "no name"],
+)
+def test_whatever_a_client_does_its_first_words_are_a_hello_for_that_server(
+    gate: Running, first: bytes, rule: str, port: int
+) -> None:
+    got: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        while data := sock.recv(9999):
+            got.append(data)
+
+    gate.egress.allow("a.example", port, gate.upstream(serve).port)
+    for size in (1, 6, 10000):
+        gate.egress.denials.clear()
+        with gate.dial("a.example", port) as sock:
+            try:
+                for at in range(0, min(len(first), 600), size):
+                    sock.sendall(first[at : at + size])
+                sock.sendall(first[600:])
+            except OSError:
+                pass  # refused before it had said all
+            assert gate.receive_all(sock) == b""
+        assert gate.until(lambda: [each[1] for each in gate.egress.denials] == [rule])
+    assert got == []
+
+
+@pytest.mark.parametrize("first", [b"\x15\x00", b"\x80", b"\x80\x2e\x02\x03\x01"])
+def test_other_protocols_pass_on_other_ports(gate: Running, first: bytes) -> None:
+    gate.egress.allow("a.example", 9000, gate.upstream(_echo).port)
+    with gate.dial("a.example", 9000) as sock:
+        sock.sendall(first)
+        if first == b"\x80":  # it could become a hello, and does not
+            sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(99).startswith(first)
+
+
 def test_encrypted_hellos_do_not_pass(gate: Running) -> None:
     hello = bytearray(_hello("a.example"))
     ech = b"\xfe\x0d\x00\x04\x01abc"
@@ -256,7 +344,8 @@ def test_encrypted_hellos_do_not_pass(gate: Running) -> None:
 
 
 def test_a_literal_address_needs_no_name_but_no_other(gate: Running) -> None:
-    gate.egress.allow("192.0.2.7", 443, gate.upstream(_echo).port)
+    got: list[bytes] = []
+    gate.egress.allow("192.0.2.7", 443, gate.upstream(lambda s: got.append(s.recv(9999))).port)
     with gate.dial("192.0.2.7", 443) as sock:
         sock.sendall(_hello("b.example"))
         assert gate.receive_all(sock) == b""
@@ -264,7 +353,8 @@ def test_a_literal_address_needs_no_name_but_no_other(gate: Running) -> None:
     hello = _hello(None)
     with gate.dial("192.0.2.7", 443) as sock:
         sock.sendall(hello)
-        assert sock.recv(9999) == hello
+        assert gate.receive_all(sock) == b""
+    assert got == [hello]
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -276,6 +366,60 @@ def test_denied(gate: Running, how: str) -> None:
         with pytest.raises(AssertionError):  # the proxy does not say that it is connected
             _connected(gate, how, "no.example", 443)
     assert gate.egress.dials == 0
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 10000])
+def test_a_client_that_knows_no_proxy_and_speaks_http_can_read_why(
+    gate: Running, pieces: int
+) -> None:
+    request = b"POST /x HTTP/1.1\r\nHost: no.example\r\nContent-Length: 5\r\n\r\nhello"
+    with gate.dial("no.example", 80) as sock:
+        for at in range(0, len(request), pieces):
+            sock.sendall(request[at : at + pieces])
+        head, _, body = gate.receive_all(sock).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert json.loads(body)["rule"] == "no-rule"
+    with gate.dial("no.example", 80) as sock:
+        sock.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        assert gate.receive_all(sock).endswith(b"\r\n\r\n")
+
+
+def test_so_can_one_whose_server_is_not_there(gate: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gate.egress.allow("a.example", 80, closed.getsockname()[1])
+    with gate.dial("a.example", 80) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert b"upstream_unreachable" in gate.receive_all(sock)
+
+
+def test_a_client_that_speaks_tls_gets_an_alert(gate: Running) -> None:
+    context = ssl.create_default_context()
+    with gate.dial("no.example", 8443) as sock, pytest.raises(ssl.SSLError, match=r"ACCESS_DENIED"):
+        context.wrap_socket(sock, server_hostname="no.example")
+
+
+@pytest.mark.parametrize(
+    ("first", "least"),
+    [
+        (b"", 0.1),  # waits for the server to speak
+        (b"SSH-2.0-x\r\n", 0),
+        (b"EHLO x\r\n", 0),
+        (b"GET / HTTP/2.0\r\n\r\n", 0),
+        (b"GET /" + b"x" * 5000, 0),
+        (b"\x16\x00", 0),
+        (b"GET / HTTP/1.1", 0.1),  # and never ends its line
+    ],
+)
+def test_nobody_else_is_kept_waiting(gate: Running, first: bytes, least: float) -> None:
+    with gate.dial("no.example", 25) as sock:
+        began = time.monotonic()
+        try:
+            sock.sendall(first)
+        except OSError:
+            pass  # refused before it had said all
+        assert gate.receive_all(sock) == b""
+        assert least * 0.9 <= time.monotonic() - began < least + 1
+    assert gate.until(lambda: gate.service.connections == 0)
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,10 @@ class Responder:
 
     :param search: search domains that the sandbox's resolv.conf names.
     :param with_ipv6: whether connections to our IPv6 addresses arrive; if not, AAAA is empty.
-    :param refusal: response code for a name that no rule allows. REFUSED says what it is, but
-        musl's resolver takes NOERROR and NXDOMAIN for answers and waits for a better one otherwise.
+    :param refusal: response code for a name that no rule allows. REFUSED says what it is. glibc,
+        c-ares, Go and Java give up at once, all but c-ares after asking twice, and speak of a
+        temporary failure. musl takes only NOERROR and NXDOMAIN for answers and waits for a better
+        one for 5 seconds.
     """
 
     def __init__(

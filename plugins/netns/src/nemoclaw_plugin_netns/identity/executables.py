@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import time
+from collections.abc import Mapping
 
 import attrs
 
-_CACHED = 256
-_CHUNK = 1 << 20
-_SETTLED_NS = 2_000_000_000
-"""A file that changed later than this ago may change again within one tick of its time stamps."""
+from .digests import Digests, Unhashed, Version, digest, version_of
 
 
 @attrs.frozen(slots=True)
@@ -29,7 +25,7 @@ class Executables:
     """Reads /proc/PID/exe, and remembers the digests of files."""
 
     def __init__(self) -> None:
-        self._digests: dict[tuple[int, ...], str] = {}
+        self.digests = Digests()
 
     def read(self, directory: int, name: str) -> Executable | None:
         """The executable behind a link.
@@ -54,47 +50,38 @@ class Executables:
         status = os.stat(name, dir_fd=directory)
         return (status.st_dev, status.st_ino) == (expected.device, expected.inode)
 
-    def digest(self, directory: int, name: str, expected: Executable) -> str:
+    def digest(
+        self, directory: int, name: str, expected: Executable, made: Mapping[Version, str] | None
+    ) -> str:
         """SHA-256 of an executable's content, in hexadecimal.
 
         Empty if it may not be read, or is no longer the file that is expected.
+
+        :param made: digests that were just made; None: make it here, which takes its time.
+        :raises Unhashed: it is in none of them, and not remembered.
         """
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
         except OSError:
             return ""
         try:
-            before = os.fstat(descriptor)
-            if (before.st_dev, before.st_ino) != (expected.device, expected.inode):
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) != (expected.device, expected.inode):
                 return ""
-            key = _version(before)
-            known = self._digests.get(key)
-            if known is not None:
-                return known
-            digest = hashlib.sha256()
-            while chunk := os.read(descriptor, _CHUNK):
-                digest.update(chunk)
-            if _version(os.fstat(descriptor)) != key:
-                return ""
+            version = version_of(status)
+            found = self.digests.known(version)
+            if found is None and made is not None:
+                found = made.get(version)
+                if found is None:
+                    raise Unhashed(os.dup(descriptor), version)
+            if found is None:
+                found = digest(descriptor)
+                self.digests.remember(version, found)
+            return found
         except OSError:
             return ""
         finally:
             os.close(descriptor)
-        if time.time_ns() - before.st_ctime_ns > _SETTLED_NS:
-            while len(self._digests) >= _CACHED:
-                del self._digests[next(iter(self._digests))]
-            self._digests[key] = digest.hexdigest()
-        return digest.hexdigest()
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_ctime_ns,
-        status.st_mtime_ns,
-        status.st_size,
-    )
 
 
 def _named(descriptor: int) -> Executable | None:

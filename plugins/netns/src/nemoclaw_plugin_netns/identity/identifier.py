@@ -12,13 +12,18 @@ that pass a descriptor around while they are read can, with luck, keep one of th
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nemoclaw_hookspecs import Caller
 
+from .digests import Unhashed, Version
 from .executables import Executable, Executables
 from .processes import Process, Processes
+from .redirections import Redirections
 from .sockets import Diagnostics
 from .tables import Unsettled, holds, waiting_rights
 
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
 _PAUSES = (0.0, 0.0005, 0.002)
 """Seconds before an attempt. A process that is just being started cannot be looked at."""
+_CHANGING = (Unsettled, ProcessLookupError, FileNotFoundError)
+_DIGESTS = 3
+"""Files whose digests are made for one answer: a process may have executed another meanwhile."""
 
 
 class Identifier:
@@ -38,23 +46,32 @@ class Identifier:
     :param diag: a NETLINK_SOCK_DIAG socket that was born in the sandbox's network namespace.
     :param init_pid: of the sandbox's init, as the supervisor sees it. Its descendants are all
         processes of the sandbox; it owns no connection itself.
+    :param conntrack: a NETLINK_NETFILTER socket that was born there. Without one, or where the
+        kernel does not answer it, a redirected connection is known by its socket only if no other
+        one was connected to the same server from the same address.
     :raises OSError: there is no such process.
     """
 
-    def __init__(self, diag: socket, init_pid: int) -> None:
+    def __init__(self, diag: socket, init_pid: int, conntrack: socket | None = None) -> None:
         self._diagnostics = Diagnostics(diag)
+        self._redirections = Redirections(conntrack) if conntrack is not None else None
         self._processes = Processes(init_pid)
         self._executables = Executables()
 
     def caller(
-        self, local: tuple[Any, ...], peer: tuple[Any, ...], *, digest: bool = True
+        self,
+        accepted: tuple[Any, ...],
+        peer: tuple[Any, ...],
+        dialled: tuple[Any, ...] = (),
+        *,
+        digest: bool = True,
     ) -> Caller | None:
         """Who owns the connection at this moment: every process that has it executes this file.
 
-        Both ends are the client's: ``local`` is what an accepted socket calls its peer, and
-        ``peer`` what the client has dialled: SO_ORIGINAL_DST of a connection that was redirected,
-        and the accepted socket's own name otherwise.
-
+        :param accepted: what an accepted socket calls itself, and
+        :param peer: what it calls its peer.
+        :param dialled: of a connection that was redirected: what its client has dialled
+            (SO_ORIGINAL_DST).
         :param digest: also give the SHA-256 of the executable. The first time that takes 1 ms for
             each 1 to 2 MB of it.
         :returns: None if that cannot be told: the connection is closed, several programs share it,
@@ -65,21 +82,76 @@ class Identifier:
             if pause:
                 time.sleep(pause)
             try:
-                return self._identify(local, peer, digest)
-            except (Unsettled, ProcessLookupError, FileNotFoundError):
+                return self._identify(accepted, peer, dialled, digest, None)
+            except _CHANGING:
                 continue
             except OSError:
                 return None
         return None
 
+    async def look_up(
+        self,
+        accepted: tuple[Any, ...],
+        peer: tuple[Any, ...],
+        dialled: tuple[Any, ...] = (),
+        *,
+        digest: bool = True,
+    ) -> Caller | None:
+        """The same, without holding up the event loop while a digest is made.
+
+        It is made of a file that is open, and counts if afterwards the connection is still owned
+        by who executes that file.
+        """
+        made: dict[Version, str] = {}
+        pauses = [*_PAUSES]
+        while pauses:
+            if pauses[0]:
+                await asyncio.sleep(pauses[0])
+            try:
+                return self._identify(accepted, peer, dialled, digest, made)
+            except Unhashed as unhashed:
+                if len(made) == _DIGESTS:  # another file each time
+                    os.close(unhashed.descriptor)
+                    return None
+                made[unhashed.version] = await self._executables.digests.make(unhashed)
+                pauses = [*_PAUSES]
+            except _CHANGING:
+                del pauses[0]
+            except OSError:
+                return None
+        return None
+
     def close(self) -> None:
-        """Let go of every descriptor but the socket that was given."""
+        """Let go of every descriptor but the sockets that were given."""
         self._processes.close()
+        self._executables.digests.close()
+
+    def _socket(
+        self, accepted: tuple[Any, ...], peer: tuple[Any, ...], dialled: tuple[Any, ...]
+    ) -> int | None:
+        """The inode of the client's socket."""
+        if not dialled:
+            return self._diagnostics.tcp(peer, accepted)
+        if self._redirections is not None:
+            try:
+                ends = self._redirections.original(accepted, peer)
+            except OSError:
+                self._redirections = None  # this kernel does not tell
+            else:
+                if ends is None or ends[1] != tuple(dialled[:2]):
+                    return None
+                return self._diagnostics.tcp(*ends)
+        return self._diagnostics.only(peer, dialled)
 
     def _identify(
-        self, local: tuple[Any, ...], peer: tuple[Any, ...], digest: bool
+        self,
+        accepted: tuple[Any, ...],
+        peer: tuple[Any, ...],
+        dialled: tuple[Any, ...],
+        digest: bool,
+        made: Mapping[Version, str] | None,
     ) -> Caller | None:
-        inode = self._diagnostics.tcp(local, peer)
+        inode = self._socket(accepted, peer, dialled)
         if inode is None:
             return None
         tables = [
@@ -97,7 +169,7 @@ class Identifier:
         owner, link = owners[0]
         sha256 = ""
         if digest:
-            sha256 = self._executables.digest(owner.directory, _exe(link), executable)
+            sha256 = self._executables.digest(owner.directory, _exe(link), executable, made)
         caller = Caller(
             pid=owner.pid,
             executable=executable.path,

@@ -56,6 +56,27 @@ class Diagnostics:
                 return int(inode)
         return None
 
+    def only(self, local: tuple[Any, ...], peer: tuple[Any, ...]) -> int | None:
+        """Inode of the one socket that is connected to ``peer`` from an address, on any port.
+
+        None if there is none or more than one.
+
+        :raises OSError: the kernel cannot be asked.
+        """
+        family = AF_INET6 if ":" in local[0] else AF_INET
+        _, other_port, own, other = _normal(_ends(local, peer, family), family)
+        found = set()
+        for each in (AF_INET, AF_INET6):  # an IPv6 socket may be connected to IPv4
+            question = _QUESTION.pack(
+                each, IPPROTO_TCP, 0, _ANY_STATE, bytes(36), 0, _ANY_COOKIE, _ANY_COOKIE
+            )
+            for body in self._ask(question, _REQUEST | _DUMP):
+                answered, ends, inode = _ANSWER.unpack_from(body)
+                _, port, address, server = _normal(ends, answered)
+                if inode and (address, server, port) == (own, other, other_port):
+                    found.add(int(inode))
+        return found.pop() if len(found) == 1 else None
+
     def unix_with_mail(self) -> set[int]:
         """Inodes of the Unix sockets in whose queue descriptors may wait to be received.
 

@@ -42,7 +42,7 @@ class Authority:
         self._leaf_pem = self._leaf_key.private_bytes(
             _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self._contexts: OrderedDict[str, tuple[float, ssl.SSLContext]] = OrderedDict()
+        self._contexts: OrderedDict[tuple[str, str], tuple[float, ssl.SSLContext]] = OrderedDict()
         self._name = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, "nemoclaw"),
@@ -55,21 +55,25 @@ class Authority:
         self.ca_certificate: bytes = self._certificate.public_bytes(_PEM)
         """PEM. What the agent has to trust."""
 
-    def context(self, name: str) -> ssl.SSLContext:
-        """A server context with a certificate for exactly one DNS name or literal address."""
+    def context(self, name: str, protocol: str = "http/1.1") -> ssl.SSLContext:
+        """A server context with a certificate for exactly one DNS name or literal address.
+
+        :param protocol: the only one on offer (RFC 7301).
+        """
         now = datetime.datetime.now(datetime.timezone.utc)
-        found = self._contexts.get(name)
+        found = self._contexts.get((name, protocol))
         if found is not None and found[0] > now.timestamp():
-            self._contexts.move_to_end(name)
+            self._contexts.move_to_end((name, protocol))
             return found[1]
         leaf = self._leaf(name, now)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([protocol])
         _load(context, leaf.public_bytes(_PEM), self._leaf_pem)
-        self._contexts[name] = (leaf.not_valid_after_utc.timestamp() - 3600, context)
-        self._contexts.move_to_end(name)
+        until = leaf.not_valid_after_utc.timestamp() - 3600
+        self._contexts[name, protocol] = (until, context)
+        self._contexts.move_to_end((name, protocol))
         while len(self._contexts) > self._limit:
             self._contexts.popitem(last=False)
         return context
@@ -120,17 +124,18 @@ class Authority:
         )
 
 
-def upstream_context(extra_ca: str = "") -> ssl.SSLContext:
+def upstream_context(extra_ca: str = "", *, http2: bool = False) -> ssl.SSLContext:
     """What outside servers are verified with: the system's store, and more if a setting says so.
 
     :param extra_ca: PEM of further authorities, such as a company's own. Empty: none.
+    :param http2: whether a server may choose it.
     :raises ssl.SSLError: it holds no certificate.
     """
     context = ssl.create_default_context()
     if extra_ca:
         context.load_verify_locations(cadata=extra_ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
     return context
 
 

@@ -63,6 +63,26 @@ class Bodies:
         if reframe:
             destination.write(LAST)
 
+    async def read_chunks(self, source: Channel, limit: int) -> bytes | None:
+        """All of a body in chunks; ``None``: it has more octets than ``limit``.
+
+        :raises HeadError: it is not in chunks.
+        :raises ConnectionError: it ended too early.
+        """
+        reader = ChunkedReader()
+        pieces: list[bytes] = []
+        size = 0
+        while not reader.done:
+            if not source.buffer and not await source.more():
+                raise ConnectionAbortedError("a body ended too early")
+            found = reader.feed(source.take(len(source.buffer)))
+            pieces += found
+            size += sum(map(len, found))
+            if size > limit:
+                return None
+        source.unread(reader.rest)
+        return b"".join(pieces)
+
     async def copy_rest(self, source: Channel, destination: Channel, *, reframe: bool) -> None:
         """All that comes until the server ends.
 

@@ -80,6 +80,11 @@ class Channel(ABC):
             raise ConnectionResetError("the peer has gone")
 
     @property
+    def protocol(self) -> str:
+        """What TLS has agreed on (RFC 7301). Empty: nothing."""
+        return ""
+
+    @property
     def congested(self) -> bool:
         """Whether :meth:`drain` would wait."""
         return self._drained is not None
@@ -148,6 +153,12 @@ class TlsChannel(Channel, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+
+    @property
+    def protocol(self) -> str:
+        """See :class:`Channel`."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return (tls.selected_alpn_protocol() or "") if tls is not None else ""
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .limits import Limits
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from nemoclaw_hookspecs import Caller, Egress, EgressVerdict
 
     from ..dns.synthetic import SyntheticAddresses
+    from .alpn import Protocols
     from .authority import Authority
     from .channel import Channel
 
-Identify = Callable[[tuple[Any, ...], tuple[Any, ...]], "Caller | None"]
+Identify = Callable[[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], Awaitable["Caller | None"]]
 
 
 class Gate:
@@ -28,8 +29,8 @@ class Gate:
 
     :param extra_ca: see :func:`.authority.upstream_context`.
     :param authority: the sandbox's, if its certificate has been made already.
-    :param identify: who owns a connection, by the two addresses that its client sees: its own, and
-        the one that it dialled.
+    :param identify: who owns a connection, by the accepted socket's own address, its peer's, and
+        the one that was dialled where that is another.
     """
 
     def __init__(
@@ -53,7 +54,16 @@ class Gate:
         self.identify = identify
         self._extra_ca = extra_ca
         self._authority = authority
+        self.http2_sessions = 0
+        """HTTP/2 connections of clients that are open."""
+        self.http2_bulk = 16
+        """HTTP/2 connections to servers that may still be given a wide window. Each may make us
+        keep some MiB: enough for a download from far away, too much for everybody."""
+        self._protocols: Protocols | None = None
         self._upstream: ssl.SSLContext | None = None
+        self._upstream2: ssl.SSLContext | None = None
+        self.held = 0
+        """Octets of bodies and messages that are kept to be looked into; see ``held_bytes``."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -74,6 +84,24 @@ class Gate:
             self._upstream = upstream_context(self._extra_ca)
         return self._upstream
 
+    @property
+    def upstream2(self) -> ssl.SSLContext:
+        """The same for servers that may choose HTTP/2."""
+        if self._upstream2 is None:
+            from .authority import upstream_context
+
+            self._upstream2 = upstream_context(self._extra_ca, http2=True)
+        return self._upstream2
+
+    @property
+    def protocols(self) -> Protocols:
+        """Which version of HTTP servers have chosen."""
+        if self._protocols is None:
+            from .alpn import Protocols
+
+            self._protocols = Protocols()
+        return self._protocols
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in a task that is kept until it ends."""
         task = self.loop.create_task(work)
@@ -90,9 +118,10 @@ class Gate:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    async def connect(self, verdict: EgressVerdict, tls: bool) -> Channel:
+    async def connect(self, verdict: EgressVerdict, tls: bool, *, http2: bool = False) -> Channel:
         """The same as a channel, through verified TLS if asked for.
 
+        :param http2: whether a server may choose it, see :attr:`.Channel.protocol`.
         :raises ssl.SSLError: the server's certificate is not valid for the name.
         """
         from .channel import PlainChannel, TlsChannel
@@ -105,7 +134,7 @@ class Gate:
             await self.loop.create_connection(
                 lambda: channel,
                 sock=sock,
-                ssl=self.upstream,
+                ssl=self.upstream2 if http2 else self.upstream,
                 server_hostname=verdict.host,
                 ssl_handshake_timeout=self.limits.dial,
             )

@@ -32,6 +32,9 @@ MAX_HELLO = 65536
 
 _HELLO_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 _CHANGE_CIPHER_SPEC, _HANDSHAKE, _APPLICATION_DATA = 20, 22, 23
+FIRST_OCTETS = frozenset({*range(20, 25), *range(0x80, 0x84)})
+"""Of whatever some server might take for the beginning of TLS: a record of any type, since some
+overlook a warning that comes before the hello, and a hello of SSL 2.0."""
 _SERVER_NAME, _ALPN = 0, 16
 _ECH = frozenset({0xFE0D, 0xFFCE, *range(0xFE08, 0xFE0D)})
 """RFC 9849, and the drafts before it, encrypted SNI included."""
@@ -159,27 +162,43 @@ def read_hello(data: bytes) -> ClientHello | None:
     return HelloReader().feed(data)
 
 
+def is_old_hello(data: bytes) -> bool | None:
+    """Whether a client begins with a hello of SSL 2.0, as OpenSSL's server still takes it: it can
+    hold no name, and lead to any version up to TLS 1.2 (RFC 5246, E.2).
+
+    :param data: what it has sent so far. ``None``: more is needed to tell.
+    """
+    if not data or not 0x80 <= data[0] < 0x84:
+        return False
+    return None if len(data) < 5 else data[2] == 1 and (data[3] == 3 or data[3:5] == b"\0\2")
+
+
 def is_retry(data: bytes) -> bool | None:
     """Whether what a server sent first is a HelloRetryRequest (RFC 8446, 4.1.3).
 
     :param data: everything it has sent so far. ``None``: more is needed to tell.
-    :raises HelloError: its first message is cut into several records, which nobody does who wants
-        to be understood, and which would hide it.
+    :raises HelloError: it is neither that nor another ServerHello nor the handshake's end: or its
+        first message is cut into several records, which nobody does who wants to be understood,
+        and which would hide it.
     """
     while data[:1] == b"\x15":  # a warning, such as unrecognized_name, may come before
-        if len(data) < 5 or len(data) < 5 + (data[3] << 8 | data[4]):
+        if len(data) < 7:
             return None
-        data = data[5 + (data[3] << 8 | data[4]) :]
+        if data[1] != 3 or data[3:5] != b"\0\2":
+            raise HelloError("an alert that is none")
+        if data[5] != 1:
+            return False  # fatal: the server hears no more
+        data = data[7:]
     if not data:
         return None
     if data[0] != _HANDSHAKE:
-        return False
+        raise HelloError("the server answers a hello with something else")
+    if len(data) < 6:
+        return None
+    if (data[3] << 8 | data[4]) < 38 or data[5] != 2:
+        raise HelloError("a ServerHello in pieces, or behind something else")
     if len(data) < 11:  # header of the record, header of the message, version
         return None
-    if (data[3] << 8 | data[4]) < 38:
-        raise HelloError("a ServerHello in pieces")
-    if data[5] != 2:
-        return False
     seen = data[11:43]
     if not _HELLO_RETRY.startswith(seen):
         return False

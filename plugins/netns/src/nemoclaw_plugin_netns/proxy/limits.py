@@ -24,5 +24,11 @@ class Limits:
     header_count: int = 128
     hello_bytes: int = 32768
     """Of a TLS ClientHello with its record headers. Hybrid key shares make it about 2,000."""
+    http2_sessions: int = 512
+    """HTTP/2 connections at once, for what each may make us keep. Further clients are offered
+    HTTP/1.1."""
+    held_bytes: int = 33_554_432
+    """Of bodies and messages that rules look into, at once over all connections. One more body is
+    refused with 503, one more message with 1013."""
     leaves: int = 256
     """Leaf certificates kept."""

@@ -19,9 +19,11 @@ from . import replies, socks
 from .channel import Channel, PlainChannel, TlsChannel
 from .head import HeadError, find_end, read_request
 from .hello import ClientHello
+from .holding import attended, hung_up
 from .http1 import Session
+from .parting import hear_out, last_words
 from .passing import HANDSHAKE, HTTPS, Passing, Refused, passes, read_named_hello
-from .peeking import peek
+from .peeking import begins_with, peek
 from .table import reset
 from .target import MismatchError, Origin, read_authority
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _USUAL = 2048
 """Octets of most first messages; looking at more costs an allocation of as much."""
+HTTP2 = b"PRI "
+"""How HTTP/2 begins in plaintext (RFC 9113 section 3.3)."""
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h; IP6T_SO_ORIGINAL_DST is the same
 
 
@@ -199,15 +203,17 @@ class Opening:
     async def _open(self, host: str, port: int) -> None:
         gate = self._gate
         if gate.egress.wants_caller:
-            self._caller = self._identify()
+            self._caller = await self._identify()
         request = self._request = self._to(host, port)
         self.deadline = 0  # an operator may be asked: the core sets the time for that
-        verdict = await gate.egress.authorize(request)
+        verdict = await attended(
+            self._loop, lambda: hung_up(self._client), gate.egress.authorize(request)
+        )
         if verdict.action == "allow" and verdict.generation != gate.egress.generation:
             verdict = gate.egress.judge(request)
         self._authorized = True
         if verdict.action != "allow":
-            self._refuse(403, replies.denial(verdict), socks.NOT_ALLOWED)
+            await self._turn_away(403, replies.denial(verdict), socks.NOT_ALLOWED)
             return
         self.deadline = gate.table.now + gate.limits.first_bytes
         name = verdict.host or host
@@ -217,31 +223,47 @@ class Opening:
             if not first:
                 return
             if first[0] == HANDSHAKE:
-                await read_named_hello(self._client, name, gate.limits.hello_bytes)
-                await self._session(Origin(name, port, True), request)
+                hello = await read_named_hello(self._client, name, gate.limits.hello_bytes)
+                origin = Origin(name, port, True)
+                if "h2" in hello.alpn:
+                    await self._choose(origin, request, verdict, hello.alpn)
+                else:
+                    await self._session(origin, request)
                 return
             if verdict.inspect:
-                await self._session(Origin(name, port), request)
+                room = gate.http2_sessions < gate.limits.http2_sessions
+                if room and await begins_with(self._client, HTTP2):
+                    await self._serve2(self._plain(), Origin(name, port), request)
+                else:
+                    await self._session(Origin(name, port), request)
                 return
         await self._pass(verdict, name, port)
 
-    def _identify(self) -> Caller | None:
+    async def _identify(self) -> Caller | None:
         """Who has the connection. Asked where a rule depends on it: it means reading proc(5)."""
         identify = self._gate.identify
         if identify is None:
             return None
-        own = self._client.getpeername()
-        return identify(own, self._dialled or self._client.getsockname())
+        client = self._client
+        return await identify(client.getsockname(), client.getpeername(), self._dialled or ())
 
     async def _session(self, fixed: Origin | None, connection: EgressRequest | None) -> None:
         """Hand over to HTTP; with our own certificate where the client speaks TLS."""
         gate = self._gate
         if fixed is None or not fixed.tls:
-            plain = PlainChannel(self._loop, self._client, gate.view)
-            await self._serve(plain, fixed, connection)
+            await self._serve(self._plain(), fixed, connection)
             return
+        channel = await self._terminate(gate.authority.context(fixed.host))
+        if channel is not None:
+            await self._serve(channel, fixed, connection)
+
+    def _plain(self) -> Channel:
+        return PlainChannel(self._loop, self._client, self._gate.view)
+
+    async def _terminate(self, context: ssl.SSLContext) -> Channel | None:
+        """The client's end of TLS; ``None``: it does not like ours."""
+        gate = self._gate
         channel = TlsChannel(self._loop)
-        context = gate.authority.context(fixed.host)
         self.deadline = gate.table.now + gate.limits.first_bytes
         self._handed = True  # a transport closes its socket itself
         try:
@@ -254,8 +276,52 @@ class Opening:
         except ssl.SSLError as error:
             # Most often a client that does not trust the sandbox's authority: worth knowing.
             self._tell("tls-handshake", f"the client broke the handshake off: {error.reason}")
+            return None
+        return channel
+
+    async def _choose(
+        self,
+        origin: Origin,
+        connection: EgressRequest,
+        verdict: EgressVerdict,
+        offered: tuple[str, ...],
+    ) -> None:
+        """A client that speaks HTTP/2 over TLS: if its server does too, they both may."""
+        from .alpn import H2, choose
+
+        gate = self._gate
+        self.deadline = 0  # connecting has a time of its own
+        protocol, upstream = await choose(gate, verdict, origin, offered)
+        if protocol != H2:
+            await self._session(origin, connection)
             return
-        await self._serve(channel, fixed, connection)
+        channel = None
+        try:
+            channel = await self._terminate(gate.authority.context(origin.host, H2))
+            if channel is not None and channel.protocol != H2:  # nor is it offered any more
+                channel.reset()
+                channel = None
+        finally:
+            if channel is None and upstream is not None:
+                upstream.reset()
+        if channel is not None:
+            await self._serve2(channel, origin, connection, upstream)
+
+    async def _serve2(
+        self,
+        channel: Channel,
+        origin: Origin,
+        connection: EgressRequest,
+        upstream: Channel | None = None,
+    ) -> None:
+        from .http2 import Session as Session2
+
+        self._handed = True
+        self._gate.table.remove(self)
+        session = Session2(
+            self._gate, channel, origin, connection, self._caller, self._identify, upstream
+        )
+        await session.serve()
 
     async def _serve(
         self, channel: Channel, fixed: Origin | None, connection: EgressRequest | None
@@ -297,16 +363,17 @@ class Opening:
         try:
             return await gate.dial(verdict)
         except EgressDenied as error:
-            self._refuse(403, replies.refusal("address", error.what), socks.NOT_ALLOWED)
+            body = replies.refusal("address", error.what)
+            await self._turn_away(403, body, socks.NOT_ALLOWED)
         except asyncio.CancelledError:
             if self._cut or not self._late:
                 raise
             body = replies.failure("upstream_timeout", host, "the server did not answer in time")
-            self._refuse(504, body, socks.TTL_EXPIRED)
+            await self._turn_away(504, body, socks.TTL_EXPIRED)
         except OSError as error:
             reason = getattr(error, "what", None) or error.strerror or "it cannot be reached"
             body = replies.failure("upstream_unreachable", host, str(reason))
-            self._refuse(502, body, socks.HOST_UNREACHABLE)
+            await self._turn_away(502, body, socks.HOST_UNREACHABLE)
         finally:
             self._dialling = False
         return None
@@ -320,6 +387,17 @@ class Opening:
             self._client.send(
                 replies.ESTABLISHED if self._kind == "connect" else socks.reply(socks.SUCCEEDED)
             )
+
+    async def _turn_away(self, status: int, body: dict[str, str], code: int) -> None:
+        """The same for what the client has dialled: who speaks HTTP to somebody else hears it."""
+        if self._kind == "transparent":
+            self.deadline = 0  # this takes no time
+            words = await last_words(self._client, status, body)
+            if words:
+                self._say(words)
+                await hear_out(self._client)
+                return
+        self._refuse(status, body, code)
 
     def _refuse(self, status: int, body: dict[str, str], code: int) -> None:
         """Tell the client in its protocol. Who speaks none to us gets RST."""

@@ -8,7 +8,16 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .hello import ClientHello, HelloError, HelloReader, NotTls, is_retry, read_hello
+from .hello import (
+    FIRST_OCTETS,
+    ClientHello,
+    HelloError,
+    HelloReader,
+    NotTls,
+    is_old_hello,
+    is_retry,
+    read_hello,
+)
 from .peeking import peek
 from .relay import Relay
 
@@ -20,7 +29,9 @@ if TYPE_CHECKING:
 HTTPS = 443
 HANDSHAKE = 0x16
 """First octet of a TLS connection."""
-_RETRY_OCTETS = 43
+_ANSWER_OCTETS = 1024
+"""Octets of a server's answer in which a HelloRetryRequest has to be told from a ServerHello. That
+takes 43; before them there may be warnings, of 7 each."""
 
 
 class Refused(Exception):
@@ -57,10 +68,16 @@ class Passing:
         """The client's hello, for a server that will see it unchanged.
 
         :raises Refused: see :func:`read_named_hello`.
+        :raises NotTls: it is another protocol, on a port that may carry one.
         """
-        hello = await read_named_hello(
-            self._client, self._name, self._gate.limits.hello_bytes, second=second
-        )
+        try:
+            hello = await read_named_hello(
+                self._client, self._name, self._gate.limits.hello_bytes, second=second
+            )
+        except NotTls:
+            if self._port == HTTPS:
+                raise Refused("not-tls", "port 443 carries TLS only") from None
+            raise
         if hello.ech:
             raise Refused("ech", "Encrypted Client Hello hides the name of the server")
         return hello
@@ -95,7 +112,7 @@ class Passing:
         except OSError:  # told once: a relay that asked again would take it for an end
             relay.cut()
             return None
-        if not octet or (octet[0] != HANDSHAKE and self._port != HTTPS):
+        if not octet or (octet[0] not in FIRST_OCTETS and self._port != HTTPS):
             relay.deadline = relay.table.now + relay.idle
             return None
         return self._gate.spawn(self._tls(relay, server, hello)).cancel
@@ -103,10 +120,9 @@ class Passing:
     async def _tls(self, relay: Relay, server: socket.socket, hello: ClientHello | None) -> None:
         relay.deadline = relay.table.now + self._gate.limits.first_bytes
         try:
-            if hello is None:
-                await self.hello()
-            relay.hold_down()
-            await self._watch_retry(relay, server)
+            if await self._is_tls(hello):
+                relay.hold_down()
+                await self._watch_retry(relay, server)
         except Refused as refused:
             self._tell(refused.rule, refused.reason)
             relay.cut()
@@ -114,6 +130,12 @@ class Passing:
             relay.cut()
         else:
             relay.start_up()
+
+    async def _is_tls(self, hello: ClientHello | None) -> bool:
+        try:
+            return hello is not None or bool(await self.hello())
+        except NotTls:
+            return False
 
     async def _watch_retry(self, relay: Relay, server: socket.socket) -> None:
         """Let the first hello through, and a second one only if it names the same server."""
@@ -125,9 +147,11 @@ class Passing:
         retry: bool | None = None
         while retry is None:
             size = len(data)
-            data = await peek(server, size, _RETRY_OCTETS)
+            data = await peek(server, size, _ANSWER_OCTETS)
             if len(data) <= size:
-                break
+                if len(data) >= _ANSWER_OCTETS:
+                    raise Refused("tls-hello", "the server does not answer the hello")
+                break  # the server's last words: nobody is there to take a second hello
             try:
                 retry = is_retry(data)
             except HelloError as error:
@@ -142,18 +166,26 @@ async def read_named_hello(
 ) -> ClientHello:
     """The client's hello, whose name is that of the connection. It stays in the kernel.
 
-    :raises Refused: it is none, or names another server.
+    :raises Refused: it is malformed, or names another server or none.
+    :raises NotTls: it is none.
     """
     data = b""
     while True:
         size = len(data)
         data = await peek(client, size, limit)
         if len(data) <= size:
+            if is_old_hello(data) is None:
+                raise NotTls("it ended before it could be one")
             raise Refused("tls-hello", "the connection ended inside of a TLS hello")
         try:
             hello = HelloReader(second=True).feed(data) if second else read_hello(data)
         except NotTls:
-            raise Refused("not-tls", "port 443 carries TLS only") from None
+            old = is_old_hello(data)
+            if old is None:
+                continue
+            if old:
+                raise Refused("tls-hello", "a hello of SSL 2.0 names no server") from None
+            raise
         except HelloError as error:
             raise Refused("tls-hello", str(error)) from None
         if hello is not None:

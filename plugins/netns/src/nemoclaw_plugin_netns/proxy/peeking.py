@@ -32,6 +32,17 @@ async def peek(sock: socket.socket, seen: int, limit: int) -> bytes:
     return sock.recv(limit, socket.MSG_PEEK)
 
 
+async def begins_with(sock: socket.socket, beginning: bytes) -> bool:
+    """Whether the first octets are these, as soon as that is clear."""
+    data = b""
+    while beginning.startswith(data) and len(data) < len(beginning):
+        size = len(data)
+        data = await peek(sock, size, len(beginning))
+        if len(data) <= size:
+            return False
+    return data == beginning
+
+
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

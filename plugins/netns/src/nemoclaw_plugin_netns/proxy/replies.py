@@ -15,8 +15,10 @@ _REASONS = {
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
     502: b"Bad Gateway",
+    503: b"Service Unavailable",
     504: b"Gateway Timeout",
 }
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 

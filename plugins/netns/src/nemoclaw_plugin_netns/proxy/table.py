@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from nemoclaw_hookspecs import EgressVerdict
 
 if TYPE_CHECKING:
-    from nemoclaw_hookspecs import Egress
+    from nemoclaw_hookspecs import Egress, EgressRequest
 
 _RESET = struct.pack("ii", 1, 0)
+_UNCHANGED = EgressVerdict(action="allow", rule="unchanged")
+"""Of something that is open, and was allowed in the way in which it is served."""
 
 
 class Entry(Protocol):
@@ -27,6 +31,25 @@ class Entry(Protocol):
 
     def expire(self) -> None:
         """The deadline has passed: end it as its protocol would."""
+
+
+class _Review:
+    """A policy that has just come into force, as what is open asks it: of a host whose rules are
+    the same as before, nothing has to be judged anew."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self._changed: dict[str, bool] = {}
+
+    def judge(self, request: EgressRequest) -> EgressVerdict:
+        host = request.host
+        changed = self._changed.get(host)
+        if changed is None:
+            changed = self._changed[host] = self._egress.changed(host)
+        return self._egress.judge(request) if changed else _UNCHANGED
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._egress, name)
 
 
 class Table:
@@ -54,7 +77,8 @@ class Table:
 
     def recheck(self, egress: Egress) -> int:
         """Cut what the policy in force denies. The number of connections that were cut."""
-        gone = [entry for entry in self._entries if not entry.allowed(egress)]
+        review = cast("Egress", _Review(egress))
+        gone = [entry for entry in self._entries if not entry.allowed(review)]
         for entry in gone:
             self._entries.discard(entry)
             entry.cut()
