@@ -23,7 +23,7 @@ _HEAD = """\
 Written by `python bench/run.py`; bench/README.md says how each figure is made.
 """
 
-BENCHMARKS = ("spawn", "cold", "syscalls", "many", "teardown")
+BENCHMARKS = ("spawn", "cold", "syscalls", "many", "teardown", "egress")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,6 +28,15 @@ def from_pypi(names: list[str]) -> list[str]:
     return [name for name in names if subprocess.run([*install, PYPI[name]]).returncode != 0]
 
 
+def mitmproxy() -> list[str]:
+    """What inspects TLS elsewhere, in an environment of its own; return what failed."""
+    python = os.path.join(RIVALS, "mitmproxy", "bin", "python")
+    if not os.path.exists(python):
+        venv.create(os.path.dirname(os.path.dirname(python)), with_pip=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--upgrade", "mitmproxy"]
+    return ["mitmproxy"] if subprocess.run(install).returncode != 0 else []
+
+
 def from_npm(names: list[str]) -> list[str]:
     """Install each below bench/.rivals/node; return what failed."""
     npm = shutil.which("npm")
@@ -43,13 +52,14 @@ def from_npm(names: list[str]) -> list[str]:
 def main() -> int:
     """Install, and say what is missing."""
     parser = argparse.ArgumentParser(prog="python bench/setup.py", description=__doc__)
-    parser.add_argument("--only", metavar="NAME,...", default=",".join((*PYPI, *NPM)))
+    parser.add_argument("--only", metavar="NAME,...", default=",".join((*PYPI, *NPM, "mitmproxy")))
     only = parser.parse_args().only.split(",")
-    unknown = sorted(set(only) - set(PYPI) - set(NPM))
+    unknown = sorted(set(only) - set(PYPI) - set(NPM) - {"mitmproxy"})
     if unknown:
         parser.error(f"not installable here: {', '.join(unknown)}")
     failed = from_pypi([name for name in only if name in PYPI])
     failed += from_npm([name for name in only if name in NPM])
+    failed += mitmproxy() if "mitmproxy" in only else []
     missing = [package for program, package in APT.items() if shutil.which(program) is None]
     if missing:
         print(f"to have them all: apt install {' '.join(missing)}")

@@ -26,6 +26,21 @@ def capabilities(work: str) -> Any:
     return granted
 
 
+def reach(work: str, host: str, argv: list[str]) -> int:
+    """Run with the network through its proxy, which lets one host through."""
+    proxy = nono.start_proxy(nono.ProxyConfig(allowed_hosts=[host]))
+    granted = capabilities(work)
+    granted.proxy_only(proxy)
+    variables = proxy.env_vars()
+    environment = list(variables.items() if isinstance(variables, dict) else variables)
+    # Its output is captured, so what is printed inside goes to a file that is read here.
+    result = nono.sandboxed_exec(granted, argv, cwd=work, env=environment, inherit_env=True)
+    sys.stdout.buffer.write(result.stdout)
+    sys.stderr.buffer.write(result.stderr)
+    status: int = result.exit_code
+    return status
+
+
 class Nono:
     """Runs with one set of capabilities, again and again."""
 
@@ -53,6 +68,8 @@ class Nono:
 if __name__ == "__main__":
     if sys.argv[1] == "once":
         sys.exit(Nono(sys.argv[2]).run(sys.argv[3:]))
+    if sys.argv[1] == "reach":
+        sys.exit(reach(sys.argv[2], sys.argv[3], sys.argv[4:]))
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from bench.workers.serve import serve
 

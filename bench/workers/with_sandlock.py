@@ -19,6 +19,20 @@ def sandbox(work: str) -> Any:
     return sandlock.Sandbox(fs_readable=readable, fs_writable=[work, "/dev/null"], cwd=work)
 
 
+def reaching(work: str, reach: str) -> Any:
+    """The same, and GET requests to one server, ``HOST:PORT``, through its rules for HTTP."""
+    host, _, port = reach.partition(":")
+    readable = [path for path in READABLE if os.path.exists(path)]
+    return sandlock.Sandbox(
+        fs_readable=readable,
+        fs_writable=[work, "/dev/null"],
+        cwd=work,
+        net_allow=[f"tcp://{reach}"],
+        http_allow=[f"GET {host}/*", f"GET {reach}/*"],
+        http_ports=[int(port)],
+    )
+
+
 class Sandlock:
     """Runs in one sandbox object, again and again; starts in one object each, as it demands."""
 
@@ -52,6 +66,8 @@ class Sandlock:
 if __name__ == "__main__":
     if sys.argv[1] == "once":
         sys.exit(sandbox(sys.argv[2]).run_interactive(sys.argv[3:]))
+    if sys.argv[1] == "reach":
+        sys.exit(reaching(*sys.argv[2:4]).run_interactive(sys.argv[4:]))
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from bench.workers.serve import serve
 

@@ -1,0 +1,1 @@
+"""Traffic that the egress benchmark makes: servers, and clients that run inside of sandboxes."""
