@@ -68,7 +68,7 @@ def main() -> None:
                 http=request,
             )
             started = time.perf_counter_ns()
-            rules.judge(connection)
+            rules._judge(connection)  # decided anew: answers of late are remembered
             samples.append(time.perf_counter_ns() - started)
         samples.sort()
         median, late = (samples[int(_ROUNDS * part)] / 1000 for part in (0.5, 0.99))

@@ -25,6 +25,8 @@ from nemoclaw_core.events.text import printable
 if TYPE_CHECKING:
     import argparse
 
+    from nemoclaw_hookspecs import Policy
+
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "tls": 443, "tcp": 0}
 _HTTP = ("http", "https", "ws", "wss")
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?")
@@ -111,6 +113,22 @@ def judge(
     return rules.judge(attrs.evolve(request, protocol="http", http=http))
 
 
+def _sent(outcome: Outcome, scheme: str, policy: Policy) -> Outcome:
+    """A request whose credential may not be sent as the URL would have it is denied, too."""
+    verdict = outcome.verdict
+    used = policy.network.credentials.get(verdict.credential)
+    if verdict.action != "allow" or used is None or used.plain or scheme in ("https", "wss"):
+        return outcome
+    denied = attrs.evolve(
+        verdict,
+        action="deny",
+        rule="credential",
+        reason=f"the credential {used.name!r} is sent over TLS alone",
+        remedy=f"https, or `plain = true` in [credential.{used.name}]",
+    )
+    return attrs.evolve(outcome, verdict=denied)
+
+
 def run(options: argparse.Namespace) -> int:
     """Judge every URL. Exit status: 0 when all are allowed, 1 when one is not. With ``--replay``:
     0 when all that was recorded would be decided as it was, and the log is whole."""
@@ -133,10 +151,21 @@ def run(options: argparse.Namespace) -> int:
     body = _body(options.data) if options.data is not None else None
     message = options.message.encode() if options.message is not None else None
     method = options.method or ("GET" if body is None else "POST")
-    outcomes = [
-        _with_hint(Outcome(url=each.url, verdict=judge(rules, each, method, caller, body, message)))
-        for each in tries
-    ]
+    if method != method.upper():
+        raise UsageError(
+            f"--method {printable(method)}: methods are upper case (RFC 9110 section 9.1)",
+            remedy=f"write {printable(method.upper())}",
+        )
+    if message is not None and any(each.scheme not in ("ws", "wss") for each in tries):
+        raise UsageError("--message is for ws:// and wss:// URLs", remedy="or use --data")
+    if body is not None and any(each.scheme in ("ws", "wss") for each in tries):
+        raise UsageError("--data is for http:// and https:// URLs", remedy="or use --message")
+    outcomes = []
+    for each in tries:
+        verdict = judge(rules, each, method, caller, body, message)
+        outcomes.append(
+            _with_hint(_sent(Outcome(url=each.url, verdict=verdict), each.scheme, policy))
+        )
     if options.resolve:
         outcomes = _resolved(outcomes)
     if options.json:

@@ -21,7 +21,7 @@ _POLICIES = 5
 _ITEMS = 40
 """Of a domain. The weightiest come first, whatever names an agent has given the others."""
 _GRANTS = ("write", "read")
-_LONGEST = 90
+_LONGEST = 110
 """Characters of one item. An agent may have chosen them, so they do not fill a screen."""
 
 
@@ -77,4 +77,5 @@ def _weight(each: diff.Difference) -> tuple[int, int]:
 
 def _short(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    # What is granted stands at the end, behind a path that may be of any length.
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 43]}...{text[-40:]}"

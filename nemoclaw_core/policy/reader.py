@@ -174,13 +174,12 @@ class _Reading:
     def _credential(self, table: dict[str, Any], at: Key) -> CredentialTable | None:
         chosen = [each for each in SOURCES if each in table]
         if len(chosen) != 1:
-            self._misfit(
-                Misfit(
-                    "a credential comes from exactly one place",
-                    "write one of from_env, from_file, plugin",
-                    at=at,
-                )
-            )
+            slips = table.keys() - known_keys() if "plugin" not in table else ()
+            for name in slips:
+                self._misfit(structure.unknown_key(name, list(known_keys()), at))
+            if not slips:
+                what = "a credential comes from exactly one place"
+                self._misfit(Misfit(what, "write one of from_env, from_file, plugin", at=at))
             self.broken.add(at)
             return None
         known = {key: each for key, each in table.items() if key in known_keys()}

@@ -10,7 +10,7 @@ import attrs
 from nemoclaw_hookspecs import GraphqlRule, HttpRule, RpcRule
 
 from .fields import key, members, raise_found, required
-from .problems import Key, Misfit
+from .problems import Key, Misfit, quoted
 from .values import Glob, GlobKey, HttpMethod, HttpPath
 
 Kind = Literal["query", "mutation", "subscription"]
@@ -47,6 +47,19 @@ class GraphqlTable:
     fields: tuple[Glob, ...] | None = key(
         "Patterns of fields, with all below them: viewer, repository/owner."
     )
+
+    def __attrs_post_init__(self) -> None:
+        raise_found(
+            [
+                Misfit(
+                    f"{quoted(pattern)} matches no field: none's name holds a dot or a space",
+                    "write what is below another field as user/email",
+                    at=("fields", at),
+                )
+                for at, pattern in enumerate(self.fields or ())
+                if "." in pattern or " " in pattern
+            ]
+        )
 
 
 @attrs.frozen(slots=True, kw_only=True)

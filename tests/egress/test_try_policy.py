@@ -190,3 +190,35 @@ def test_the_documents_keys_are_stable(attempt: Try) -> None:
         "url", "action", "rule", "reason", "origin", "remedy", "host", "port", "path", "tls",
         "inspect", "addresses", "note",
     ]  # fmt: skip
+
+
+def test_a_credential_is_not_sent_without_tls(attempt: Try, tmp_path: Path) -> None:
+    file = tmp_path / "keyed.toml"
+    rule = 'host = "keyed.test", ports = [80, 443], credential = "key"'
+    text = f"version = 1\n[policy.default.network]\nmode = 'proxy'\nallow = [{{ {rule} }}]\n"
+    file.write_text(f"{text}[credential.key]\nfrom_env = 'KEY'\n")
+    assert run("policy", "try", str(file), "https://keyed.test/x") == 0
+    assert run("policy", "try", str(file), "http://keyed.test/x") == 1
+    file.write_text(f"{text}[credential.key]\nfrom_env = 'KEY'\nplain = true\n")
+    assert run("policy", "try", str(file), "http://keyed.test/x") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("https://api.github.com/", "--method", "get"), "write GET"),
+        (("https://api.github.com/", "--message", "x"), "ws:// and wss://"),
+        (("wss://api.github.com/", "--data", "{}"), "http:// and https://"),
+    ],
+)
+def test_what_a_url_cannot_carry_is_a_mistake(
+    attempt: Try, arguments: tuple[str, ...], told: str
+) -> None:
+    status, _, err = attempt(*arguments)
+    assert status == 2
+    assert told in err
+
+
+def run(*arguments: str) -> int:
+    """The status of a command."""
+    return cli.main(list(arguments))

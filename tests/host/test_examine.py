@@ -276,10 +276,14 @@ def test_a_child_whose_question_fails_says_why() -> None:
 
 
 def test_it_is_quick(here: dict[int, Examination]) -> None:
-    """It runs once for each compiled plan. Measured at 10 to 18 ms; twenty times that is a bug."""
-    begun = time.monotonic()
-    examine()
-    assert time.monotonic() - begun < 0.4
+    """It runs once for each compiled plan. Measured at 15 to 40 ms; ten times that is a bug. The
+    best of some counts: other tests run meanwhile."""
+    took = []
+    for _ in range(5):
+        begun = time.monotonic()
+        examine()
+        took.append(time.monotonic() - begun)
+    assert min(took) < 0.4
 
 
 def test_it_imports_nothing_heavy() -> None:

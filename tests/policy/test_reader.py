@@ -155,6 +155,7 @@ SLIPS = [
     ),
     ("inference.hosts = ['*.a.com']", "3 policy.default.inference.hosts[0]", "is a pattern"),
     ("[credential.x]\n", "3 credential.x: a credential comes from exactly one place", ""),
+    ("[credential.x]\nfrom_fil = '~/k'", "4 credential.x.from_fil", "from_file"),
     ("[credential.x]\nfrom_env = 'A'\nfrom_file = 'b'", "3 credential.x", "exactly one place"),
     ("[credential.x]\nfrom_evn = 'A'\nplugin = 'y'", "", ""),
     ("[credential.x]\nfrom_env = 'A'\nfrm = 'b'", "5 credential.x.frm: unknown key", "from_env"),

@@ -105,6 +105,10 @@ def entry(text: str, key: str = "http") -> str:
         ("rpc = [{ method = 'tools/*', arguments = {} }]", "only the method tools/call has one"),
         ("rpc = [{ method = 'a', argument = {} }]", 'unknown key "argument"'),
         ("graphql = [{ operation = 'read' }]", '"read" is not one of'),
+        (
+            "graphql = [{ fields = ['user.email'] }]",
+            "write what is below another field as user/email",
+        ),
         ("graphql = [{ fields = ['a**'] }]", "`**` must stand alone"),
         ("websocket = 'yes'", "not true or false"),
         ("graphql = [{}], rpc = [{ method = 'a' }]", "a body is one or the other"),
