@@ -275,15 +275,15 @@ def test_a_child_whose_question_fails_says_why() -> None:
     assert reply.failure == "ENOENT from /does/not/exist"
 
 
-def test_it_is_quick(here: dict[int, Examination]) -> None:
+def test_it_is_quick() -> None:
     """It runs once for each compiled plan. Measured at 15 to 40 ms; ten times that is a bug. The
-    best of some counts: other tests run meanwhile."""
-    took = []
-    for _ in range(5):
-        begun = time.monotonic()
-        examine()
-        took.append(time.monotonic() - begun)
-    assert min(took) < 0.4
+    best of some counts, in a process of its own: other tests run meanwhile, and it forks."""
+    code = (
+        "import time; from nemoclaw_core.host import examine\n"
+        "for _ in range(5): began = time.monotonic(); examine(); print(time.monotonic() - began)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert min(map(float, done.stdout.split())) < 0.4
 
 
 def test_it_imports_nothing_heavy() -> None:

@@ -373,6 +373,8 @@ def test_a_message_that_may_not_be_sent_ends_it(
     assert client.read()[0] == -1
     client.sock.close()
     assert gate.until(lambda: gate.service.connections == 0)
+    # The server reads in a thread of its own.
+    assert gate.until(lambda: sum(each.opcode == TEXT for each in echo.got) == 2)
     assert [each.data for each in echo.got if each.opcode == TEXT] == [b"good", b"better"]
     if code == 1008:
         assert reason[2:] == b"rpc: not that"
