@@ -7,6 +7,7 @@ they believe of a body: Transfer-Encoding in any dress, or Content-Length.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import ssl
@@ -72,6 +73,26 @@ def _overlong(found: re.Match[str]) -> str:
     return chr((ord(found[0][0]) & 1) << 6 | ord(found[1]) & 63)
 
 
+def _listen_everywhere(addresses: list[str]) -> list[socket.socket]:
+    """At one port of all: one that is free at the first may be somebody else's at another."""
+    for attempt in range(50):
+        found: list[socket.socket] = []
+        port = 0
+        try:
+            for each in addresses:
+                family = socket.AF_INET6 if ":" in each else socket.AF_INET
+                found.append(socket.create_server((each, port), family=family))
+                port = found[0].getsockname()[1]
+        except OSError as error:
+            for listening in found:
+                listening.close()
+            if error.errno != errno.EADDRINUSE or attempt == 49:
+                raise
+        else:
+            return found
+    raise AssertionError("not reached")
+
+
 class Origin:
     """One server, at one port of several addresses."""
 
@@ -82,12 +103,8 @@ class Origin:
         self.asked = asked
         self.away = ""
         self._by_length, self._tls = by_length, tls
-        self._listening: list[socket.socket] = []
-        self.port = 0
-        for each in addresses:
-            family = socket.AF_INET6 if ":" in each else socket.AF_INET
-            self._listening.append(socket.create_server((each, self.port), family=family))
-            self.port = self._listening[0].getsockname()[1]
+        self._listening = _listen_everywhere(addresses)
+        self.port: int = self._listening[0].getsockname()[1]
         for listening in self._listening:
             threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
 
