@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from nemoclaw_hookspecs.errors import EgressDenied, PluginError, UpstreamError, UsageError
+from nemoclaw_hookspecs.errors import NemoclawError, PluginError
 
 from ..egress.hosts import NotAHost, canonical
 from ..egress.requests import methods_of
@@ -178,7 +178,7 @@ class Broker:
             # What it says may hold the secret.
             kind = type(error.__cause__ or error).__name__
             raise Unusable(missing, f"{missing}: plugin {error.plugin!r} failed: {kind}") from None
-        except (UsageError, UpstreamError, EgressDenied) as error:
+        except NemoclawError as error:
             raise Unusable(missing, f"{missing}: {error.what}") from None
 
     async def _secrets(self, name: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import stat
 from nemoclaw_hookspecs.errors import UsageError
 
 from ..launcher import kernel
+from ..trust import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Secrets:
         :param source: encoded, see ``nemoclaw_hookspecs.SecretSource``.
         :param where: of the policy, for the error.
         :param optional: empty where there is none.
-        :raises UsageError: there is none, or it cannot be read.
+        :raises UsageError: there is none, it cannot be read, or an agent may have put it there.
         """
         hide_memory()
         kind, name = source["kind"], source["name"]
@@ -77,10 +78,20 @@ class Secrets:
             environment.pop(name, None)
 
     def _read_file(self, path: str, where: str) -> str:
+        # Each time: a link that an agent puts in its place would have any file of the user's sent.
+        way = Way(path)
+        planted = way.planted()
+        if planted is not None:
+            self._files.pop(path, None)
+            raise UsageError(
+                f"the file {path}, which holds a credential, is not used: {planted[1]}",
+                where=where,
+                remedy=f"if that is meant, write {way.path} instead",
+            )
         try:
             # Opened without waiting: it may be a pipe that nobody writes to.
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            descriptor = os.open(path, flags)
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+            descriptor = os.open(way.path, flags)
         except OSError as error:
             self._files.pop(path, None)
             raise _unreadable(path, (error.strerror or "error").lower(), where) from None

@@ -24,6 +24,8 @@ _MOMENT = 0.05
 # Of xterm(1): a program takes a screen of its own, and gives it back (l).
 _SCREENS = (b"\x1b[?1049", b"\x1b[?1047", b"\x1b[?47")
 _LITTLE = 64
+_UNTOLD = 20
+"""Lines that wait until a program gives the screen back: an agent can cause any number."""
 
 
 def size_of(descriptor: int) -> tuple[int, int]:
@@ -177,7 +179,7 @@ class Relay:
         if len(self._unshown) > 2 * _CHUNK:
             return
         if self._own_screen:
-            self._untold.append(line)
+            self._untold = [*self._untold, line][-_UNTOLD:]
             self._unshown += b"\a"
         else:
             start = "" if self._seen.endswith(b"\n") else "\r\n"

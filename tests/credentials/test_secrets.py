@@ -19,6 +19,7 @@ from nemoclaw_core.credentials.fetching import fetch
 from nemoclaw_core.credentials.sources import Secrets
 from nemoclaw_core.credentials.vault import Vault
 from nemoclaw_core.launcher import kernel
+from nemoclaw_core.written import record_writable
 
 from .conftest import KEY, credential
 
@@ -52,6 +53,33 @@ def test_a_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(UsageError, match="no such file"):
         secrets.read(of_file(file), WHERE)
+
+
+def test_a_link_that_an_agent_can_have_planted_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: in the place of a token, a link to any file of the user's, which would be sent to
+    the rule's server; also while a sandbox runs, when the token is read anew."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    private, work = tmp_path / "id_ed25519", tmp_path / "work"
+    private.write_text("the user's own")
+    work.mkdir()
+    token, own = work / "token", tmp_path / "own"
+    own.symlink_to(private)
+    token.write_text(KEY)
+    secrets = Secrets({})
+    assert secrets.read(of_file(own), WHERE) == "the user's own"  # no agent can make that one
+    assert secrets.read(of_file(token), WHERE) == KEY
+    token.unlink()
+    token.symlink_to(private)
+    assert Path(token).read_text() == "the user's own"
+    bind = {"op": "bind_mount", "kind": "directory", "source": str(work), "target": str(work)}
+    record_writable({"steps": [{"op": "enter_view"}, {**bind, "read_only": False}]})
+    with pytest.raises(UsageError, match="is not used: an agent may have made it") as caught:
+        secrets.read(of_file(token), WHERE)
+    assert caught.value.where == WHERE
+    with pytest.raises(UsageError, match="a sandbox could write"):
+        Secrets({}).read(of_file(token), WHERE)
 
 
 def test_a_file_that_cannot_be_one_is_told_with_its_line(tmp_path: Path) -> None:

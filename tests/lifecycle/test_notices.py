@@ -70,6 +70,17 @@ def test_a_program_that_has_the_whole_screen_keeps_it(screen: Screen, mode: str)
     assert screen.shown() == f"{LINE}\r\n"
 
 
+def test_an_agent_that_asks_and_asks_does_not_fill_the_screen_afterwards(screen: Screen) -> None:
+    screen.write("\x1b[?1049h")
+    for number in range(500):
+        screen.relay.tell(f"line {number}")
+    screen.shown()
+    screen.write("\x1b[?1049l")
+    shown = screen.shown()
+    assert shown.count("line ") == 20
+    assert "line 499" in shown
+
+
 def question(number: int = 1, program: str = "/usr/bin/curl") -> Question:
     return Question(
         sandbox="box", id=str(number), host="a.test", port=443, program=program, remaining=119.6

@@ -14,6 +14,7 @@ import struct
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from typing import cast
 
 import uvloop
@@ -54,7 +55,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     )
 
 
-class Peer(asyncio.Protocol):
+class Peer(asyncio.Protocol, ABC):
     """Reads frames; knows two header blocks: the first one, and the one when all is indexed."""
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -80,8 +81,8 @@ class Peer(asyncio.Protocol):
     def begin(self) -> None:
         pass
 
-    def received(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def received(self, kind: int, flags: int, stream: int, payload: bytes) -> None: ...
 
     def data_received(self, data: bytes) -> None:
         data = self.rest + data
