@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -146,8 +147,11 @@ def test_a_bad_plugin_breaks_its_clause(
 ) -> None:
     (tmp_path / "nemoclaw_plugin_toy.py").write_text("")
     contract = suite(module(BAD[clause][name]))
-    with pytest.raises((AssertionError, pluggy.PluginValidationError)):
-        getattr(contract, clause)()
+    try:
+        with pytest.raises((AssertionError, pluggy.PluginValidationError)):
+            getattr(contract, clause)()
+    finally:
+        sys.modules.pop("nemoclaw_plugin_toy", None)  # its file is not there for later tests
 
 
 def test_every_clause_has_a_plugin_that_breaks_it() -> None:
