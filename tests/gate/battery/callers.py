@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -201,6 +202,7 @@ def taken_from_curl(stage: Stage) -> str:
 
 
 def _is_connection(number: int) -> bool:
+    """Whether it is one, and the head of curl's request has arrived at the other end."""
     if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
         return False
     with socket.socket(fileno=os.dup(number)) as found:
@@ -210,4 +212,6 @@ def _is_connection(number: int) -> bool:
             found.getpeername()
         except OSError:
             return False
-        return True
+        # tcpi_bytes_acked of struct tcp_info (linux/tcp.h); the handshake counts as one.
+        told = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+        return bool(struct.unpack_from("Q", told, 120)[0] > 1)
